@@ -1,0 +1,1 @@
+"""PCM16 mono audio: streaming resampling and regrouping into frames."""

@@ -1,0 +1,1 @@
+"""Speech with any gptme model: hearing and speaking on this machine."""

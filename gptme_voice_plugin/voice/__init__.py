@@ -1,0 +1,1 @@
+"""What runs in the voice process. Never imports `gptme_voice_plugin.server`, nor gptme."""
