@@ -1,0 +1,1 @@
+"""Realtime speech providers to test against, on loopback and without a key."""
