@@ -24,7 +24,8 @@ from gptme_voice_plugin.address import Address, AddressError, find_token
 from gptme_voice_plugin.cli import main
 from gptme_voice_plugin.serve import ENVIRONMENT
 from tests.support.command import gptme_voice, one_sentence, write_config
-from tests.support.server import TOKEN, GptmeServer, free_port
+from tests.support.ports import free_port
+from tests.support.server import TOKEN, GptmeServer
 
 HEAVY = ("gptme", "numpy", "scipy", "rich", "requests", "websockets", "starlette")
 SCRIPT = Path(sys.executable).with_name("gptme-voice")

@@ -17,7 +17,7 @@ from gptme_voice_plugin.config import Settings
 from tests.fakes import hub as fake_hub
 from tests.fakes.hub import FakeHub
 from tests.support.command import gptme_voice, one_sentence, write_config
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 SMALL = "Systran/faster-whisper-small"
 FILES = {f"{SMALL}/model.bin": b"model" * 400_000, f"{SMALL}/config.json": b"{}"}

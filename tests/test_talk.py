@@ -34,7 +34,8 @@ from gptme_voice_plugin.audio.wav import WavError, read_wav
 from gptme_voice_plugin.talk import Talk, TalkFailed
 from tests.support.client import SUBPROTOCOL
 from tests.support.command import clean_environment, gptme_voice, one_sentence
-from tests.support.server import TOKEN, GptmeServer, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.server import TOKEN, GptmeServer, wait_until
 from tests.support.speech import best_match, resampled, silence, speech_like
 
 ENV = {"GPTME_SERVER_TOKEN": TOKEN}

@@ -24,7 +24,10 @@ _USAGE_KEY = re.compile(r"[a-z][a-z0-9_]{0,49}")
 def identifier(at: str, value: object) -> str:
     """Return an id."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise BadTurns(f"{at} must be 1 to 200 ASCII letters, digits or any of . _ : -.")
+        raise BadTurns(
+            f"{at} must be 1 to 200 ASCII letters, digits or any of . _ : -, and begin with a "
+            "letter or digit."
+        )
     return value
 
 

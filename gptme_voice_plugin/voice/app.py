@@ -28,9 +28,18 @@ from .relay import Relay
 from .session import Session
 from .wire import Dialect
 
-__all__ = ["VoiceApp"]
+__all__ = ["VoiceApp", "new_session_id"]
 
 logger = logging.getLogger(__name__)
+
+
+def new_session_id() -> str:
+    """Return an id that nobody guesses: whoever knows it can take the session over.
+
+    Only letters and digits: it is part of names of files and of ids in the conversation's log,
+    which may not begin with just any character.
+    """
+    return secrets.token_hex(16)
 
 
 @dataclass
@@ -69,7 +78,7 @@ class VoiceApp:
         offer: Adopt = websocket.scope["state"]["offer"]
         v1 = wire.SUBPROTOCOL in websocket.scope["subprotocols"]
         await websocket.accept(subprotocol=wire.SUBPROTOCOL if v1 else None)
-        session = Session(secrets.token_urlsafe(12), Dialect.V1 if v1 else Dialect.STOCK)
+        session = Session(new_session_id(), Dialect.V1 if v1 else Dialect.STOCK)
 
         def create_backend(hello: wire.Hello | None) -> Backend:
             settings = Settings.from_wire(offer.settings)

@@ -16,8 +16,9 @@ from tests.browser.test_stock_button import ATTEMPTS, phrases, silent_for
 from tests.fakes.openai_realtime import FakeOpenAI
 from tests.fakes.script import Reply, UserText
 from tests.support.hearing import LOUD, levels
+from tests.support.ports import free_port
 from tests.support.pulse import PulseAudio, write_wav
-from tests.support.server import GptmeServer, free_port
+from tests.support.server import GptmeServer
 from tests.support.voice_ui import VoiceUi
 
 pytestmark = pytest.mark.browser

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gptme_voice_plugin.server.endings import duration, parse_ending
+from gptme_voice_plugin.voice.app import new_session_id
 from tests.fakes.chat_server import FakeChat, Reply
 from tests.support.conversation import HTTP, Conversation, Page, refused, serving, turn
 from tests.support.server import GptmeServer, wait_until
@@ -41,6 +42,14 @@ def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
+def test_every_session_has_an_id_that_can_be_written_down() -> None:
+    """It names the session in its conversation's log, and its recording."""
+    ids = {new_session_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    for id in ids:
+        assert parse_ending({**ENDING, "session": id}).session == id
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -63,6 +72,7 @@ def test_the_line(changes: dict[str, Any], line: str | None) -> None:
     [
         ({"session": ""}, "session must be 1 to 200"),
         ({"session": None}, "session must be 1 to 200"),
+        ({"session": "-s"}, "and begin with a letter or digit"),
         ({"backend": 1}, "backend must be a text"),
         ({"model": "a\nb"}, "model must be a text"),
         ({"reason": "x" * 201}, "reason must be a text"),

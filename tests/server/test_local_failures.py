@@ -16,7 +16,8 @@ from gptme_voice_plugin.voice import answers
 from tests.fakes.chat_server import FakeChat, Reply
 from tests.support.conversation import Conversation, serving
 from tests.support.local import QUESTION, World, talk
-from tests.support.server import GptmeServer, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.server import GptmeServer, wait_until
 from tests.support.talking import finals
 
 OLD = version("gptme").startswith("0.34.")

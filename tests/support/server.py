@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,17 +17,11 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.support.ports import free_port
+
 TOKEN = "canary-token-5f3a"
 START_SECONDS = 60.0
 _PROVIDER_KEYS = re.compile(r"_API_KEY$|^GPTME_|^MODEL$")
-
-
-def free_port() -> int:
-    """Return a TCP port that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class GptmeServer:

@@ -24,7 +24,7 @@ from gptme_voice_plugin.errors import (
 )
 from tests.fakes import speech_server
 from tests.fakes.speech_server import KEY, WORDS, FakeSpeech, wav
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 SECOND = bytes(32_000)
 Do = Callable[[HttpTranscriber, HttpSpeech], Awaitable[object]]

@@ -21,7 +21,7 @@ from gptme_voice_plugin.backends.local.models import Found, NotRemoved, find, ob
 from gptme_voice_plugin.errors import BackendError, ModelMissing
 from tests.fakes import hub as fake_hub
 from tests.fakes.hub import FakeHub
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 SMALL = "Systran/faster-whisper-small"
 LESSAC = "rhasspy/piper-voices/en/en_US/lessac/medium/en_US-lessac-medium.onnx"
