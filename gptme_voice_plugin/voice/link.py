@@ -16,6 +16,7 @@ from typing import Any
 
 from ..backends.base import Briefing, TextModel, ToolCall
 from ..channel import Gptme
+from ..characters import short_name
 from ..errors import ConversationUnknown, RecordingFailed, VoiceError
 from . import events as core
 from . import tools, wire
@@ -261,7 +262,8 @@ class Link:
         return {
             "session": self._wanted.session_id,
             "backend": self._backend,
-            "model": self._model,
+            # Of local models it may be two paths, or whatever a server calls its own.
+            "model": short_name(self._model),
         }
 
     def _created(self, conversation_id: str, name: str) -> None:

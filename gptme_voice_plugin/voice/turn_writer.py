@@ -201,7 +201,7 @@ def pause(tries: int) -> float:
 
 
 def usage_counts(usage: Usage) -> dict[str, float]:
-    """Return what is known of a usage, by name."""
+    """Return what is known of a usage, by name; what no count can be is not known."""
     counts = {
         "input_audio_ms": usage.input_audio_ms,
         "output_audio_ms": usage.output_audio_ms,
@@ -209,7 +209,8 @@ def usage_counts(usage: Usage) -> dict[str, float]:
         "output_tokens": usage.output_tokens,
         "cost_usd": usage.cost_usd,
     }
-    return {name: count for name, count in counts.items() if count}
+    # JSON, and what reads it, holds no larger number exactly.
+    return {name: count for name, count in counts.items() if count and 0 < count <= 2**53}
 
 
 def _name(batch: list[dict[str, Any]]) -> str:
