@@ -249,7 +249,8 @@ async def test_junk_in_between() -> None:
 
 @asynchronous
 async def test_late_deltas_of_a_cancelled_response() -> None:
-    async with faulty(Faults(late_deltas=3), speed=1.0) as fake, official(fake) as peer:
+    fake = faulty(Faults(late_deltas=3), speed=1.0, reply_seconds=20)
+    async with fake, official(fake) as peer:
         await peer.say(a_turn())
         await peer.until(AUDIO)
         await peer.send("response.cancel")

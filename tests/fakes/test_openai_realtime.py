@@ -122,7 +122,7 @@ async def test_speech_is_placed_by_the_audio_clock() -> None:
 
 @asynchronous
 async def test_bursts_are_ten_times_real_time_and_paced_is_real_time() -> None:
-    for speed, seconds, length in ((10.0, 0.5, 5.0), (1.0, 0.5, 0.6)):
+    for speed, seconds, length in ((10.0, 2.0, 20.0), (1.0, 0.5, 0.6)):
         async with FakeOpenAI(speed=speed, reply_seconds=length) as fake, official(fake) as peer:
             start = time.monotonic()
             await peer.say(a_turn())
@@ -130,8 +130,9 @@ async def test_bursts_are_ten_times_real_time_and_paced_is_real_time() -> None:
             created = time.monotonic()
             await peer.until("response.done")
             done = time.monotonic()
-            # A busy machine may be later, but never earlier.
-            assert seconds < done - start and done - created < seconds + 3
+            # A busy machine may be later, but never earlier; and a burst comes before it is played.
+            assert seconds < done - start
+            assert speed == 1.0 or done - created < length
             sizes = {
                 len(base64.b64decode(e["delta"])) / 48
                 for e in peer.of("response.output_audio.delta")[:-1]

@@ -67,16 +67,17 @@ def test_stopping_the_server_ends_sessions(isolated: GptmeServer, sig: int) -> N
 def test_killing_the_server_ends_sessions(tmp_path: Path) -> None:
     """The voice process outlives kill -9 just long enough to say goodbye."""
     with GptmeServer(tmp_path) as server:
-        pids: list[int] = []
+        pids: list[int | None] = []
 
         def kill() -> None:
-            pids.append(server.voice_pid() or 0)
+            pids.append(server.voice_pid())
             server.process.kill()
 
         ends = asyncio.run(_ends(server, SESSIONS, kill))
         assert {code for code, _ in ends} == {1012}
         server.process.wait()
-        assert pids[0] and wait_until(lambda: not psutil.pid_exists(pids[0]))
+        (pid,) = pids
+        assert pid and wait_until(lambda: not psutil.pid_exists(pid))
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
@@ -117,7 +118,9 @@ def test_no_connection_is_lost_while_the_voice_process_dies(server: GptmeServer)
             await _open(stack, server, 1)
             connecting = [asyncio.create_task(connect()) for _ in range(30)]
             await asyncio.sleep(0)
-            os.kill(server.voice_pid() or 0, signal.SIGKILL)
+            pid = server.voice_pid()
+            assert pid
+            os.kill(pid, signal.SIGKILL)
             return await asyncio.gather(*connecting)
 
     outcomes = asyncio.run(scenario())

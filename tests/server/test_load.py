@@ -134,7 +134,7 @@ def test_nothing_is_left_behind(isolated: GptmeServer) -> None:
     assert voice.is_running()
     assert wait_until(lambda: server.usage()[0] <= before[0], 40), (before, server.usage())
     assert wait_until(lambda: server.usage()[1] <= before[1], 40), (before, server.usage())
-    assert voice.num_fds() <= voice_before[0]
-    assert voice.num_threads() <= voice_before[1]
-    assert server.status()["voice_process"]["tasks"] <= tasks
+    assert wait_until(lambda: voice.num_fds() <= voice_before[0], 40), voice.num_fds()
+    assert wait_until(lambda: voice.num_threads() <= voice_before[1], 40), voice.num_threads()
+    assert wait_until(lambda: server.status()["voice_process"]["tasks"] <= tasks, 40)
     assert "Traceback" not in server.log()

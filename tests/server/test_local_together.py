@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import psutil
@@ -39,9 +40,8 @@ def workers() -> list[str]:
     """Return which workers of this process run, but for those that tests speak and hear with."""
     names = []
     for child in psutil.Process().children():
-        module = child.cmdline()[-1]
-        if module in (stt_worker.__name__, tts_worker.__name__):
-            names.append(module)
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that ends meanwhile
+            names += {stt_worker.__name__, tts_worker.__name__} & {*child.cmdline()}
     return sorted(names)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ def test_ipv4_at_a_socket_for_both() -> None:
 
 @pytest.mark.parametrize("name", ["gptme.sock", "\0gptme-voice-test"])
 def test_a_unix_socket(tmp_path: Path, name: str) -> None:
-    path = name if name.startswith("\0") else str(tmp_path / name)
+    # The name of one that is in no folder is known to the whole machine.
+    path = f"{name}-{os.getpid()}" if name.startswith("\0") else str(tmp_path / name)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(path)
         listener.listen()

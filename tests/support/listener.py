@@ -11,6 +11,7 @@ from tests.support.client import VoiceClient
 RATE = 24_000
 REPORT_SECONDS = 0.05
 LOOKAHEAD = 0.010
+TICK = 0.010
 
 
 class Listener(VoiceClient):
@@ -23,17 +24,20 @@ class Listener(VoiceClient):
         self.cleared_at: list[float] = []
         self._base = 0  # position of the first sample of what is queued now
         self._base_bytes = 0
-        self._reporter: asyncio.Task[None] | None = None
+        self.stolen = 0.0
+        """Seconds in which nothing ran here, nor in what it talks with, though it was time to."""
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Listener:
         await super().__aenter__()
+        self._tasks.append(asyncio.create_task(self._watch()))
         if self._v1:
-            self._reporter = asyncio.create_task(self._report())
+            self._tasks.append(asyncio.create_task(self._report()))
         return self
 
     async def __aexit__(self, *args: object) -> None:
-        if self._reporter is not None:
-            self._reporter.cancel()
+        for task in self._tasks:
+            task.cancel()
         await super().__aexit__(*args)
 
     def position(self) -> int:
@@ -68,6 +72,13 @@ class Listener(VoiceClient):
         if self._v1:
             await self.say("played", samples=heard)
             await self.say("played", samples=self._base)
+
+    async def _watch(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(TICK)
+            late = time.monotonic() - before - TICK
+            self.stolen += late if late > TICK else 0.0
 
     async def _report(self) -> None:
         while True:

@@ -216,7 +216,7 @@ def test_paths_that_are_wrong(tmp_path: Path) -> None:
 # Packages
 
 
-def test_whisper_is_put_together_once(cache: Path) -> None:
+def test_whisper_is_put_together_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real packages' parts are one file of the known hash, and are not read again."""
     there = find("stt", "base")
     assert there is not None and there.source == "package" and not cache.exists()
@@ -232,9 +232,9 @@ def test_whisper_is_put_together_once(cache: Path) -> None:
     assert done == sorted(done) and done[-1] == told[-1].total == 145_217_532
     assert [path.name for path in (cache / "partial").iterdir()] == ["stt-base.lock"]
 
-    began = time.monotonic()
+    monkeypatch.setattr(model_store, "sha256_of", lambda *_: pytest.fail("it was read again"))
     assert obtain("stt", "Systran/faster-whisper-base", told.append) == folder
-    assert len(told) == len(done) and time.monotonic() - began < 1
+    assert len(told) == len(done)
     assert find("stt", "base") == Found("stt", "base", folder, "cache", 147_882_941)
     assert [(each.name, each.source) for each in models.installed()] == [
         ("base", "cache"),

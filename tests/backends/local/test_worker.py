@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,8 +43,12 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def workers() -> list[psutil.Process]:
     """Return the processes of these tests that are still there, also as zombies."""
-    children = psutil.Process().children()
-    return [each for each in children if each.status() == "zombie" or MODULE in each.cmdline()]
+    found = []
+    for each in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that is waited for just now
+            if each.status() == psutil.STATUS_ZOMBIE or MODULE in each.cmdline():
+                found.append(each)
+    return found
 
 
 def a_worker(**opening: Any) -> Worker:
