@@ -96,8 +96,8 @@ def call(name: str, **arguments: Any) -> FunctionCall:
 
 
 def shown(ui: VoiceUi, text: str) -> Locator:
-    """Return a message of the page that has this text."""
-    return ui.page.locator("main, #root").first.get_by_text(text, exact=False).first
+    """Return a message of the page that has this text: no caption, and no title."""
+    return ui.page.locator(".role-user, .role-assistant").get_by_text(text, exact=False).first
 
 
 def assert_above(ui: VoiceUi, what: Locator) -> None:

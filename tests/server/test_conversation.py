@@ -117,7 +117,6 @@ def test_gptme_writes_a_file(server: GptmeServer, chat: FakeChat) -> None:
         assert file.read_text() == "hello\n"
         assert progress(client) == ["working", "confirm", "working", "done"]
         await client.until(lambda c: len(finals(c)) == 4)
-        await asyncio.sleep(0.3)
         await client.hear()
         await until(lambda: len(talk.said()) == 8)
         assert [text for role, text in talk.said() if role == "user"] == [UserText().text, TASK]
@@ -205,7 +204,6 @@ def test_permission_by_voice(server: GptmeServer, chat: FakeChat) -> None:
         await until(lambda: len(outputs(world)) == 3)
         assert "error" in outputs(world)[2], "it was made, but nobody has heard it"
         await client.until(lambda c: "Heard?" in finals(c))
-        await asyncio.sleep(0.3)
         await client.hear()
         await client.ask()
         await client.until(lambda c: progress(c)[-1] == "done")
@@ -317,7 +315,6 @@ def test_xai_has_gptme_work_too(server: GptmeServer, chat: FakeChat) -> None:
         assert told(world) == ["Before."]
         await client.ask()
         await client.until(lambda c: "It is forty two." in finals(c))
-        await asyncio.sleep(0.3)
         await client.hear()
         await until(lambda: len(talk.said()) == 7)
         texts = [text for _, text in talk.said()]
@@ -364,7 +361,6 @@ def test_text_goes_to_the_voice_model(server: GptmeServer) -> None:
     async def scenario(world: World) -> None:
         await world.client.say("text", text="/help me")
         await world.client.until(lambda c: "Sure." in finals(c))
-        await asyncio.sleep(0.3)
         await world.client.hear()
         await world.client.until(lambda c: c.of("conversation"))
         talk = world.made()
@@ -390,7 +386,6 @@ def test_an_interrupted_reply(server: GptmeServer) -> None:
         await client.say("played", samples=client.of("clear")[0]["at_sample"])
         await client.speak(silence(RATE, 0.8), RATE, speed=5)
         await client.until(lambda c: "Yes?" in finals(c))
-        await asyncio.sleep(0.3)
         await client.hear()
         talk = world.made()
         await until(lambda: len(talk.said()) == 4)

@@ -194,13 +194,11 @@ def test_gptme_is_at_work_already(server: GptmeServer, chat: FakeChat) -> None:
             await until(lambda: chat.waiting)
             await client.turn()
             await client.until(lambda c: "It waits." in finals(c))
-            await asyncio.sleep(0.3)
             await client.hear()
             assert outputs(world)[0]["status"] == "queued"
             assert [text for _, text in talk.said()] == ["Think hard."]
         await step
         await client.until(lambda c: "It is done." in finals(c))
-        await asyncio.sleep(0.3)
         await client.hear()
         await until(lambda: len(talk.said()) >= 8)
         texts = [text for _, text in talk.said()]
@@ -285,7 +283,6 @@ def test_the_provider_is_told_again(server: GptmeServer, chat: FakeChat) -> None
     async def run(world: World) -> None:
         await world.client.ask()
         await world.client.until(lambda c: "Done." in finals(c))
-        await asyncio.sleep(0.5)
         await world.client.hear()
         world.fake.sessions[0].outbox.put_close(Close(1006))
         await until(lambda: len(world.fake.sessions) == 2)

@@ -35,7 +35,6 @@ class World:
     async def answered(self, replies: int = 1) -> None:
         """Hear so many replies to their end."""
         await self.client.until(lambda _: len(finals(self.client)) >= replies, 120)
-        await asyncio.sleep(0.3)
         await self.client.hear()
 
 

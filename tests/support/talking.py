@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from websockets.exceptions import ConnectionClosed
 
 from gptme_voice_plugin.channel import Gptme
 from tests.fakes.openai_realtime import FakeOpenAI
@@ -37,8 +40,13 @@ class Talker(VoiceClient):
     """A client that plays what it gets, in no time, and says so."""
 
     async def hear(self) -> None:
-        """Tell that all was heard that came so far."""
-        await self.say("played", samples=len(self.audio) // 2)
+        """Hear the reply to its end."""
+        with contextlib.suppress(ConnectionClosed):  # its last words may be the call's
+            await self.say("played", samples=len(self.audio) // 2)
+            # Its words may be here before its sound is.
+            while self.of("state")[-1]["state"] == "speaking":
+                await asyncio.sleep(0.02)
+                await self.say("played", samples=len(self.audio) // 2)
 
     async def ask(self, seconds: float = 0.8) -> None:
         """Say something and stop."""
@@ -47,15 +55,16 @@ class Talker(VoiceClient):
 
     async def turn(self) -> None:
         """Say something, and hear the whole reply."""
-        before = len(self.of("transcript"))
+        before = len(self.messages)
         await self.ask()
 
         def answered(client: VoiceClient) -> bool:
-            new = client.of("transcript")[before:]
-            return any(t["role"] == "assistant" and t["final"] for t in new)
+            new = client.messages[before:]
+            said = any(m.get("role") == "assistant" and m.get("final") for m in new)
+            # What it has used comes last, and would count for the next one.
+            return said and any(m["type"] == "usage" for m in new)
 
         await self.until(answered)
-        await asyncio.sleep(0.3)
         await self.hear()
 
 
