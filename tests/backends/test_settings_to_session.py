@@ -9,7 +9,8 @@ import pytest
 from openai.types.realtime import RealtimeReasoningEffort
 
 from gptme_voice_plugin.backends import KEYS, create
-from gptme_voice_plugin.backends.openai_realtime import INSTRUCTIONS, OpenAIBackend, realtime_url
+from gptme_voice_plugin.backends.openai_realtime import OpenAIBackend
+from gptme_voice_plugin.backends.realtime_backend import INSTRUCTIONS, realtime_url
 from gptme_voice_plugin.backends.xai import XaiBackend
 from gptme_voice_plugin.config import EFFORTS, parse_settings
 from tests.support.openai_types import assert_client_event

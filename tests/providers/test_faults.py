@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from gptme_voice_plugin.backends import openai_realtime, reconnect
+from gptme_voice_plugin.backends import openai_realtime, realtime_backend, reconnect
 from tests.fakes import faults
 from tests.fakes.faults import After, Close, Faults, Reject
 from tests.fakes.openai_realtime import FakeOpenAI
@@ -85,7 +85,7 @@ def test_a_provider_that_does_not_answer(
     backend: str, fault: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connecting has a deadline."""
-    monkeypatch.setattr(openai_realtime, "OPEN_SECONDS", 0.8)
+    monkeypatch.setattr(realtime_backend, "OPEN_SECONDS", 0.8)
 
     async def scenario() -> dict[str, Any]:
         async with FAKES[backend](faults=fault) as fake:
@@ -294,7 +294,7 @@ def test_a_key_that_is_revoked_meanwhile(backend: str) -> None:
 
 def test_a_provider_that_ends_every_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that accepts and hangs up at once is given up, not hammered."""
-    monkeypatch.setattr(openai_realtime, "MAX_SHORT_LIVES", 2)
+    monkeypatch.setattr(realtime_backend, "MAX_SHORT_LIVES", 2)
 
     async def scenario() -> dict[str, Any]:
         ends = Faults(close=Close(1000, when=After(audio_ms=20)))
