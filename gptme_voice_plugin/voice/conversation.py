@@ -19,6 +19,7 @@ import httpx
 
 from ..backends.base import Told
 from ..channel import Gptme
+from ..characters import whole
 from ..errors import ConversationBusy, ConversationUnknown, GptmeFailed, GptmeUnreachable
 
 __all__ = ["Brief", "GptmeClient", "new_conversation_id"]
@@ -154,7 +155,7 @@ class GptmeClient:
         Raises:
             VoiceError: `ConversationBusy`: gptme is at work, try again; and as above.
         """
-        body = {"answer": answer, "heard": heard, "metadata": dict(metadata)}
+        body = {"answer": whole(answer), "heard": heard, "metadata": dict(metadata)}
         data = await self._ask("POST", f"{_voice(conversation_id)}/heard", body)
         return data.get("cut") is True
 
