@@ -55,6 +55,15 @@ def _text(value: object) -> str:
     raise ValueError("a text")
 
 
+def _language(value: object) -> str:
+    return _text(value).replace("_", "-")
+
+
+def main_language(language: str) -> str:
+    """Return a language without its region: "de" of "de-AT"."""
+    return language.split("-")[0].lower()
+
+
 def _flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -185,7 +194,9 @@ class Settings:
     record: bool = _setting(
         False, _flag, "whether sessions are recorded to a file beside the conversation"
     )
-    language: str = _setting("", _text, "the language spoken, as in 'en'; empty: detected")
+    language: str = _setting(
+        "", _language, "the language spoken, as in 'en' or 'en-US'; empty: detected"
+    )
     speed: float = _setting(1.0, _decimal(0.25, 1.5), "how fast the voice speaks")
     transcription_model: str = _setting(
         "gpt-transcribe", _text, "what writes down the user's words, with openai"
@@ -240,7 +251,10 @@ class Settings:
     def to_wire(self) -> dict[str, Any]:
         """Return the settings as JSON-ready data, for the voice process."""
         # Another process, with another folder: what is relative would mean something else there.
-        return {**asdict(self), "stt": _absolute(self.stt), "voice": _absolute(self.voice)}
+        # But a server's voices are names, whatever they look like.
+        ours = self.backend in ("auto", "local") and not is_address(self.tts)
+        voice = _absolute(self.voice) if ours else self.voice
+        return {**asdict(self), "stt": _absolute(self.stt), "voice": voice}
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Settings:

@@ -313,6 +313,15 @@ def test_relative_paths_mean_the_folder_where_they_are_read(
 
 
 @pytest.mark.parametrize(
+    "settings", [{"backend": "openai"}, {"backend": "xai"}, {"tts": "http://127.0.0.1:8880/v1"}]
+)
+def test_voices_of_servers_are_names(settings: dict[str, str]) -> None:
+    """However they look."""
+    voice = "ears/p003/freeform.wav"
+    assert parse_settings({**settings, "voice": voice}).to_wire()["voice"] == voice
+
+
+@pytest.mark.parametrize(
     "name",
     ["base", "organisation/name", "en_US-joe-medium", "~/voices/x.onnx", "http://127.0.0.1/v1/x"],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
+from ..config import main_language
 from .realtime_backend import RealtimeBackend
 
 __all__ = ["OpenAIBackend"]
@@ -55,7 +56,7 @@ class OpenAIBackend(RealtimeBackend):
         audio_format = {"type": "audio/pcm", "rate": self.input_sample_rate}
         transcription = {"model": s.transcription_model}
         if s.language:
-            transcription["language"] = s.language
+            transcription["language"] = main_language(s.language)  # it takes ISO 639-1
         detection: dict[str, Any]
         if s.turn_detection == "semantic_vad":
             detection = {"type": "semantic_vad", "eagerness": s.eagerness}

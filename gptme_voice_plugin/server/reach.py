@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from urllib.parse import quote
 
@@ -35,4 +36,6 @@ def address_of(sock: socket.socket) -> str:
             # The zone of a link-local address has a percent sign, which a URL wants quoted.
             address = f"[{quote(address, safe=':.')}]"
         return f"http://{address}:{port}"
-    return f"unix:{name if isinstance(name, str) else name.decode()}"
+    path = name if isinstance(name, str) else name.decode()
+    # The voice process is in another folder. One that begins with a NUL is in none.
+    return f"unix:{path if path.startswith(chr(0)) else os.path.abspath(path)}"

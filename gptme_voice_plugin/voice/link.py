@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from ..backends.base import Briefing, TextModel, ToolCall
@@ -108,6 +108,7 @@ class Link:
             self._gptme = self._answers = Answers(self._client, self._writer, post, self._start)
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = datetime.now(timezone.utc)
+        self._began = self._loop.time()
 
     @property
     def turns(self) -> Mapping[str, int]:
@@ -230,7 +231,8 @@ class Link:
         summary = {
             **self._describe(),
             "started_at": self._started.isoformat(),
-            "seconds": round((datetime.now(timezone.utc) - self._started) / timedelta(seconds=1)),
+            # Not by the wall clock, which may have been set meanwhile.
+            "seconds": round(self._loop.time() - self._began),
             "turns": self._writer.counts,
             "usage": dict(usage),
             "reason": reason,

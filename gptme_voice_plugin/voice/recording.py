@@ -7,6 +7,7 @@ dropped is left out. Files are written by a thread: a slow disk must not be hear
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import queue
@@ -35,6 +36,9 @@ HELD_SECONDS = 2
 UNSAVED_SECONDS = 600
 """What is kept as long as it is not known where to save it."""
 CLOSE_SECONDS = 5.0
+MAX_FILE_BYTES = 2**31 - 2**20
+"""Of a WAV file, which can tell no more than 4 GiB, and many a player no more than 2; then another
+one goes on."""
 
 
 class Timeline:
@@ -133,6 +137,7 @@ class Recorder:
         self._kept_bytes = 0
         self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._failed = False
 
     def save_in(self, folder: str) -> None:
         """Tell where to save it."""
@@ -177,7 +182,7 @@ class Recorder:
             logger.warning("A recording is dropped: nobody told where to save it.")
 
     def _put(self, piece: bytes) -> None:
-        if not piece:
+        if not piece or self._failed:
             return
         if self._folder is not None:
             self._pieces.put(piece)
@@ -186,20 +191,14 @@ class Recorder:
             self._kept_bytes += len(piece)
 
     def _save(self) -> None:
-        assert self._folder is not None
-        path = self._folder / f"{self._name}.wav"
         try:
-            # What was said is nobody else's business.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file, wave.open(file, "wb") as wav:
-                wav.setnchannels(2)
-                wav.setsampwidth(2)
-                wav.setframerate(self._timeline.sample_rate)
-                while (piece := self._pieces.get()) is not None:
-                    # With its header up to date: a crash loses nothing that was written.
-                    wav.writeframes(piece)
-                    file.flush()
+            rest = self._save_file(self._name, b"")
+            for number in itertools.count(2):
+                if rest is None:
+                    break
+                rest = self._save_file(f"{self._name}-{number}", rest)
         except OSError as exc:
+            self._failed = True  # nobody takes what comes now
             with suppress(queue.Empty):
                 while self._pieces.get_nowait() is not None:
                     pass
@@ -208,3 +207,20 @@ class Recorder:
                     f"This session is not recorded: its file cannot be written ({exc.strerror})."
                 )
             )
+
+    def _save_file(self, name: str, piece: bytes | None) -> bytes | None:
+        """Save a piece and what follows; return the next if the file is full, None at the end."""
+        assert self._folder is not None
+        path = self._folder / f"{name}.wav"
+        # What was said is nobody else's business.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file, wave.open(file, "wb") as wav:
+            wav.setnchannels(2)
+            wav.setsampwidth(2)
+            wav.setframerate(self._timeline.sample_rate)
+            while piece is not None and file.tell() < MAX_FILE_BYTES:
+                # With its header up to date: a crash loses nothing that was written.
+                wav.writeframes(piece)
+                file.flush()
+                piece = self._pieces.get()
+        return piece

@@ -86,6 +86,9 @@ HELD_SECONDS = 30
 it has much to prepare."""
 PREPARING_SECONDS = 5.0
 """How soon a client is told again what is prepared, if nothing of it has changed."""
+SLOW_SECONDS = 5.0
+"""When a client is told that the backend takes its time: it need not wait for it as long as we do,
+and would say that the server is not there."""
 UNDERSTOOD_SECONDS = 1.0
 """How much of a longer reply must have been heard for the user's next words to be an answer."""
 GOODBYE_SECONDS = 20.0
@@ -229,7 +232,11 @@ class Session:
         return [StopTimer("hello"), *self._open_backend(hello)]
 
     def _open_backend(self, hello: wire.Hello | None) -> list[Effect]:
-        return [OpenBackend(hello), StartTimer("backend", BACKEND_TIMEOUT)]
+        return [
+            OpenBackend(hello),
+            StartTimer("backend", BACKEND_TIMEOUT),
+            StartTimer("slow", SLOW_SECONDS),
+        ]
 
     def _need_hello(self) -> None:
         if self.dialect is Dialect.V1 and self._hello is None:
@@ -357,7 +364,7 @@ class Session:
             hint=ready.hint or None,
         )
         held, self._held, self._held_bytes = self._held, [], 0
-        return [StopTimer("backend"), Send(message), *map(Forward, held)]
+        return [StopTimer("backend"), StopTimer("slow"), Send(message), *map(Forward, held)]
 
     def _on_backend_closed(self, _: BackendClosed, now: float) -> list[Effect]:
         return self._fail(BackendError("The speech backend ended the session; start it again."))
@@ -624,6 +631,9 @@ class Session:
             return self._fail(
                 BackendTimeout("The speech backend did not get ready in time; try again.")
             )
+        if timer.name == "slow" and self.playback is None and self._prepared is None:
+            self._prepared, self._prepared_at = ("Connecting to the speech backend", None), now
+            return [Send(wire.Preparing(*self._prepared))]
         if timer.name == "clear" and self.playback is not None and self.playback.clearing:
             return self._settle(now)
         if timer.name == "goodbye":

@@ -56,6 +56,7 @@ SUBPROTOCOL = "gptme.voice.v1"
 _MAX_POSITION = 2**53  # the largest count a JavaScript number holds exactly
 _MAX_RATES = 16
 _MAX_NAME = 200
+_MAX_CONVERSATION_ID = 255  # gptme's: a folder's name
 _MAX_TEXT = 100_000
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair: JSON can spell it, UTF-8 cannot
 
@@ -458,7 +459,7 @@ def _parse_hello(data: Mapping[str, Any]) -> Hello:
     read = _Fields(data)
     return Hello(
         client=read.text("client", _MAX_NAME),
-        conversation_id=read.optional_text("conversation_id", _MAX_NAME),
+        conversation_id=read.optional_text("conversation_id", _MAX_CONVERSATION_ID),
         input_sample_rates=read.rates("input_sample_rates"),
         resume=read.optional_text("resume", _MAX_NAME),
         test=read.optional_flag("test"),

@@ -64,6 +64,20 @@ def test_a_unix_socket(tmp_path: Path, name: str) -> None:
             assert address_of(accepted) == f"unix:{path}"
 
 
+def test_a_unix_socket_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gunicorn leaves `unix:gptme.sock` as it is; the voice process is in another folder."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind("gptme.sock")
+        listener.listen()
+        client.connect("gptme.sock")
+        accepted, _ = listener.accept()
+        with accepted:
+            assert address_of(accepted) == f"unix:{tmp_path / 'gptme.sock'}"
+
+
 def test_the_token_is_not_shown() -> None:
     assert TOKEN not in repr(Gptme("http://127.0.0.1:1", "localhost", TOKEN))
 

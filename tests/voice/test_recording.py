@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from gptme_voice_plugin.errors import RecordingFailed
+from gptme_voice_plugin.voice import recording
 from gptme_voice_plugin.voice.recording import HELD_SECONDS, Recorder, Timeline
+from tests.support.server import wait_until
 
 RATE = 1000
 FRAME = 20
@@ -137,12 +139,42 @@ def test_without_a_place() -> None:
     assert not found
 
 
+def test_a_file_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one goes on where it ended: no WAV file can tell more than four gigabytes."""
+
+    def record(folder: Path) -> list[bytes]:
+        folder.mkdir()
+        found, recorder = problems()
+        recorder.save_in(str(folder))
+        for at in range(0, 160_000, 320):
+            recorder.captured((np.arange(at, at + 320) // 16).astype("<i2").tobytes(), 0)
+        recorder.close()
+        assert not found
+        count = len(list(folder.iterdir()))
+        data = []
+        for name in ("voice-1", *(f"voice-1-{number}" for number in range(2, count + 1))):
+            with wave.open(str(folder / f"{name}.wav")) as wav:
+                data.append(wav.readframes(wav.getnframes()))
+        return data
+
+    (whole,) = record(tmp_path / "whole")
+    monkeypatch.setattr(recording, "MAX_FILE_BYTES", 200_000)
+    parts = record(tmp_path / "parts")
+    # Until what was held back for the replies comes, all at once.
+    assert len(parts) > 3 and all(200_000 <= len(part) < 210_000 for part in parts[:-1])
+    assert b"".join(parts) == whole
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     """It is told, once, in a sentence."""
     found, recorder = problems()
     recorder.save_in(str(tmp_path / "missing"))
     for _ in range(100):
         recorder.captured(bytes(640), 0)
+    assert wait_until(lambda: found)
+    for _ in range(100):
+        recorder.captured(bytes(640), 0)
+    assert recorder._pieces.empty(), "nobody will ever take it"
     recorder.close()
     (problem,) = found
     assert problem.message == (

@@ -21,6 +21,7 @@ from gptme_voice_plugin.voice.session import (
     HELLO_TIMEOUT,
     MAX_ERRORS,
     PREPARING_SECONDS,
+    SLOW_SECONDS,
     STOCK_INPUT_RATE,
     Session,
     State,
@@ -102,6 +103,7 @@ def test_stock_opens_the_backend_at_once() -> None:
     assert Session("s", Dialect.STOCK).start() == [
         core.OpenBackend(None),
         core.StartTimer("backend", BACKEND_TIMEOUT),
+        core.StartTimer("slow", SLOW_SECONDS),
     ]
 
 
@@ -112,6 +114,7 @@ def test_hello_opens_the_backend() -> None:
         core.StopTimer("hello"),
         core.OpenBackend(hello),
         core.StartTimer("backend", BACKEND_TIMEOUT),
+        core.StartTimer("slow", SLOW_SECONDS),
     ]
 
 
@@ -122,6 +125,19 @@ def test_no_hello_in_time() -> None:
         error("hello_required", message, True),
         core.Close(1008, message),
     ]
+
+
+def test_a_backend_that_takes_its_time() -> None:
+    """The client is told that it is waited for, once, unless it was told what is prepared."""
+    harness = Harness(ready=False)
+    harness.do(wire.Hello("test/1"))
+    waiting = wire.Preparing("Connecting to the speech backend", None)
+    assert harness.do(core.TimerFired("slow")) == [core.Send(waiting)]
+    harness = Harness(ready=False)
+    harness.do(wire.Hello("test/1"))
+    harness.do(base.Preparing("Fetching it", 0.5))
+    assert harness.do(core.TimerFired("slow")) == []
+    assert core.StopTimer("slow") in harness.do(READY)
 
 
 def test_backend_not_ready_in_time() -> None:
@@ -135,7 +151,7 @@ def test_backend_not_ready_in_time() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["hello", "backend", "clear", "drain"])
+@pytest.mark.parametrize("name", ["hello", "backend", "slow", "clear", "drain"])
 def test_stale_timers_do_nothing(v1: Harness, name: str) -> None:
     """A timer that fires after it was stopped has no effect."""
     assert v1.do(core.TimerFired(name)) == []
@@ -147,6 +163,7 @@ def test_ready_tells_how_the_session_runs() -> None:
     harness.do(wire.Hello("test/1"))
     assert harness.do(READY) == [
         core.StopTimer("backend"),
+        core.StopTimer("slow"),
         core.Send(wire.Ready("session-1", 16_000, RATE, "echo", "echo-1", ("interrupt",))),
         core.Send(wire.StateMessage("listening")),
     ]
@@ -290,8 +307,10 @@ def test_stock_audio_before_ready_is_held() -> None:
     harness = Harness(Dialect.STOCK, ready=False)
     assert [harness.do(core.ClientAudio(pcm)) for pcm in (b"1", b"2", b"3")] == [[], [], []]
     effects = harness.do(READY)
-    assert effects[2:5] == [core.Forward(b"1"), core.Forward(b"2"), core.Forward(b"3")]
-    assert isinstance(effects[1], core.Send) and isinstance(effects[1].message, wire.Ready)
+    stopped, (ready, *forwarded) = effects[:2], effects[2:6]
+    assert stopped == [core.StopTimer("backend"), core.StopTimer("slow")]
+    assert isinstance(ready, core.Send) and isinstance(ready.message, wire.Ready)
+    assert forwarded == [core.Forward(b"1"), core.Forward(b"2"), core.Forward(b"3")]
 
 
 def test_held_audio_is_bounded() -> None:

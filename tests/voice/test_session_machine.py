@@ -30,7 +30,7 @@ from gptme_voice_plugin.voice.transcript import SpokenTurn
 from gptme_voice_plugin.voice.wire import Dialect
 
 RATE = 24_000
-TIMERS = {"hello", "backend", "clear", "drain", "words"}
+TIMERS = {"hello", "backend", "slow", "clear", "drain", "words"}
 STATES = {"listening", "thinking", "waiting", "speaking", "muted", "reconnecting"}
 CLOCK_ERROR = math.ceil(0.0105 * RATE)
 """Samples by which the clock may misjudge the stock player: its start-up, and rounding."""

@@ -83,6 +83,7 @@ test("the conversations of a page are in its address", () => {
     ["/chat", "", []],
     ["/tasks", "", []],
     ["/chat/one", "?server=x", ["one"]],
+    ["/chat/one/", "", ["one"]],
     ["/chat/a%20b", "", ["a b"]],
     ["/chat/%E0%A4%A", "", ["%E0%A4%A"]],
     ["/chat/l", "?split=l%2Cr", ["l", "r"]],

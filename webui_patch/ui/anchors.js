@@ -75,7 +75,7 @@ export function addressedConversation() {
 export function shownConversations({ pathname, search }) {
   const split = new URLSearchParams(search).get("split");
   if (split) return split.split(",").filter(Boolean);
-  const encoded = pathname.match(/^\/chat\/(.+)$/)?.[1];
+  const encoded = pathname.match(/^\/chat\/(.+?)\/?$/)?.[1];
   if (!encoded) return [];
   try {
     return [decodeURIComponent(encoded)];

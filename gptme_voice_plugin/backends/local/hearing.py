@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from ...audio.frames import FrameSplitter
-from ...config import Settings
+from ...config import Settings, main_language
 from ...errors import SpeechFailed, VoiceError
 from ..base import BackendEvent, Failed, SpeechStarted, SpeechStopped, UserTranscript
 from .asking import ask
@@ -67,8 +67,7 @@ class Hearing:
         on_nothing: Callable[[], None],
     ) -> None:
         self.heard_ms = 0
-        # Of "en-US", what Whisper knows is "en".
-        self._language = settings.language.replace("_", "-").split("-")[0].lower()
+        self._language = main_language(settings.language)  # what Whisper knows of it
         self._vad = vad
         self._stt = stt
         self._emit = emit

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ...config import Settings
+from ...config import Settings, main_language
 from ...errors import ModelMissing
 from .model_names import DEFAULTS, as_path, named
 
@@ -55,7 +55,7 @@ def _engine(settings: Settings) -> str:
         return ESPEAK
     if _is_of_piper(settings.voice):
         return PIPER
-    english = settings.language.lower().split("-")[0] in ("", "en")
+    english = main_language(settings.language) in ("", "en")
     return PIPER if english and not _is_of_espeak(settings.voice) else ESPEAK
 
 

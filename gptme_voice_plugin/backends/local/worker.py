@@ -29,6 +29,8 @@ ANSWER_SECONDS = 120.0
 """How long an answer may take; far more than any that somebody would wait for."""
 OPEN_SECONDS = 600.0
 """How long it may get ready without a word of how far it is."""
+REPEAT_SECONDS = 5.0
+"""How often it is told how far it is: a large model on a slow line says nothing for long."""
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -169,6 +171,7 @@ class Worker:
             ) from exc
         if self._closed:
             return
+        repeating = asyncio.create_task(self._repeat())
         try:
             self._facts, _ = await self._exchange(self._opening, b"", self._opening_patience)
         except VoiceError:
@@ -176,7 +179,13 @@ class Worker:
             await self._end()
             raise
         finally:
+            repeating.cancel()
             self._progress = None
+
+    async def _repeat(self) -> None:
+        while True:
+            await asyncio.sleep(REPEAT_SECONDS)
+            self._tell(self._progress or Preparing("Starting the local backend"))
 
     async def _exchange(self, request: dict[str, Any], payload: bytes, patience: float) -> _Answer:
         process = self._process

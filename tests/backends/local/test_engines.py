@@ -19,7 +19,7 @@ from gptme_voice_plugin.backends.local.http_speech import HttpSpeech, HttpTransc
 from gptme_voice_plugin.backends.local.processes import ProcessSpeech, ProcessTranscriber
 from gptme_voice_plugin.backends.local.stages import Report, TextToSpeech
 from gptme_voice_plugin.backends.local.voices import ESPEAK, PIPER, Speaker, speaker
-from gptme_voice_plugin.config import Settings
+from gptme_voice_plugin.config import Settings, parse_settings
 from gptme_voice_plugin.errors import ModelMissing
 from gptme_voice_plugin.models_command import configured
 from tests.support.clock import run_by_clock
@@ -205,6 +205,8 @@ def test_what_hears_and_speaks() -> None:
     [
         ({}, Speaker(PIPER, JOE)),
         ({"language": "en-GB"}, Speaker(PIPER, JOE)),
+        ({"language": "en_US"}, Speaker(PIPER, JOE)),
+        ({"language": "de_DE"}, Speaker(ESPEAK, "de-DE")),
         ({"language": "de"}, Speaker(ESPEAK, "de")),
         ({"language": "zh"}, Speaker(ESPEAK, "zh")),
         ({"language": "xx"}, Speaker(ESPEAK, "en-us")),
@@ -228,7 +230,7 @@ def test_what_hears_and_speaks() -> None:
 )
 def test_what_speaks_on_this_machine(settings: dict[str, str], expected: Speaker) -> None:
     """And the command for models knows the same."""
-    given = Settings(**settings)  # type: ignore[arg-type]
+    given = parse_settings(settings)
     assert speaker(given) == expected
     wanted = [("tts", expected.voice)] if expected.engine == PIPER else []
     assert configured(given) == [("stt", "base"), *wanted]

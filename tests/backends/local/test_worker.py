@@ -25,6 +25,12 @@ ROOT = Path(__file__).parents[3]
 ECHO = {"do": "echo"}
 
 
+@pytest.fixture(autouse=True)
+def _said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine: what has not changed is not told again."""
+    monkeypatch.setattr(worker, "REPEAT_SECONDS", 3600)
+
+
 def ignore(_: Preparing) -> None:
     """Take progress that nobody wants to know of."""
 
@@ -214,6 +220,32 @@ def test_all_who_wait_for_it_are_told_how_far_it_is(tmp_path: Path) -> None:
         await worker.open(told[0].append)
         assert not told[0]
         await worker.close()
+
+    run(test)
+
+
+def test_what_takes_long_goes_on_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits gives up if nothing is said for long: also of a step that says nothing."""
+    monkeypatch.setattr(worker, "REPEAT_SECONDS", 0.02)
+    log, go = tmp_path / "log", tmp_path / "go"
+
+    async def test() -> None:
+        for steps, first in ((1, Preparing("Getting ready", 0.0)), (0, None)):
+            slow = a_worker(steps=steps, log=str(log), until=str(go))
+            told: list[Preparing] = []
+            opening = asyncio.create_task(slow.open(told.append))
+            await until(lambda told=told: len(told) >= 10)  # type: ignore[misc]
+            go.touch()
+            await opening
+            # Before the process says anything, it is only known that it starts.
+            assert told[-1] == (first or Preparing("Starting the local backend"))
+            count = len(told)
+            await asyncio.sleep(0.1)
+            assert len(told) == count
+            await slow.close()
+            go.unlink()
 
     run(test)
 
