@@ -194,9 +194,7 @@ class Settings:
     record: bool = _setting(
         False, _flag, "whether sessions are recorded to a file beside the conversation"
     )
-    language: str = _setting(
-        "", _language, "the language spoken, as in 'en' or 'en-US'; empty: detected"
-    )
+    language: str = _setting("", _language, "the language spoken, as in 'en'; empty: detected")
     speed: float = _setting(1.0, _decimal(0.25, 1.5), "how fast the voice speaks")
     transcription_model: str = _setting(
         "gpt-transcribe", _text, "what writes down the user's words, with openai"

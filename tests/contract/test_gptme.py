@@ -169,18 +169,18 @@ def test_every_application_gets_the_routes(run: Run) -> None:
     """What was recorded once holds for two of them; `init` may be called again and again."""
     result = run(
         """
-        import json, time
+        import json, sys
         import gptme.server.auth
         from gptme.config import get_config
         from gptme.plugins import discover_all_plugins
         from gptme_voice_plugin import plugin
 
         (ours,) = [p for p in discover_all_plugins() if p.name == "gptme_voice_plugin"]
-        config, before = get_config(), time.process_time()
+        config, before = get_config(), set(sys.modules)
         for _ in range(3):
             ours.init(config)
             plugin().init(config)
-        seconds = time.process_time() - before
+        loaded = sorted(set(sys.modules) - before)
 
         from gptme.server.app import create_app
         answers = []
@@ -195,10 +195,10 @@ def test_every_application_gets_the_routes(run: Run) -> None:
             anonymous = client.get("/api/v2/voice/status").status_code
             client.get("/")
             answers.append([rules, known, anonymous])
-        print(json.dumps([answers, seconds]))
+        print(json.dumps([answers, loaded]))
         """
     )
-    (first, second), seconds = result
+    (first, second), loaded = result
     assert first == second
     rules, known, anonymous = first
     assert [rule for rule, _, websocket in rules if websocket] == ["/api/v2/voice", "/voice"]
@@ -206,7 +206,7 @@ def test_every_application_gets_the_routes(run: Run) -> None:
     pages = ["computer", "root", "spa_fallback"]
     assert known == ["auth_api.clear_auth_cookie", "auth_api.set_auth_cookie", *pages]
     assert anonymous == 401
-    assert seconds < 1
+    assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
 
 
 def test_too_late_is_said_and_harmless(run: Run) -> None:
@@ -233,25 +233,24 @@ def test_the_gptme_command_loads_nothing_heavy(run: Run) -> None:
     """`gptme` calls `init` at every start, and gets out of it at once."""
     result = run(
         """
-        import json, sys, time
+        import json, sys
         import gptme.cli.main
         from importlib.metadata import entry_points
         from gptme.config import get_config
         from gptme.plugins import discover_all_plugins
         assert "gptme.server.auth" not in sys.modules
 
-        config, before, start = get_config(), set(sys.modules), time.process_time()
+        config, before = get_config(), set(sys.modules)
         (ours,) = entry_points(group="gptme.plugins", name="gptme_voice_plugin")
         ours.load()().init(config)
-        seconds = time.process_time() - start
         loaded = sorted(set(sys.modules) - before)
 
         names = [p.name for p in discover_all_plugins()]
         ours = [m for m in sys.modules if m.startswith("gptme_voice_plugin")]
-        print(json.dumps([names, seconds, loaded, ours]))
+        print(json.dumps([names, loaded, ours]))
         """
     )
-    names, seconds, loaded, ours = result
+    names, loaded, ours = result
     assert NAME in names
     roots = {name.partition(".")[0] for name in loaded}
     assert not roots & {*HEAVY, "flask", "werkzeug", "websockets"}
@@ -263,7 +262,6 @@ def test_the_gptme_command_loads_nothing_heavy(run: Run) -> None:
         f"{NAME}.server",
         f"{NAME}.server.attach",
     }
-    assert seconds < 1  # of processor time; gptme warns of slower plugins
 
 
 # Flask-CORS

@@ -113,9 +113,9 @@ def test_sessions_from_the_wheel(python: Path, tmp_path: Path) -> None:
     """The voice process too is the installed one, and so is the page's script."""
     command = [str(python), "-m", "gptme.server"]
     with GptmeServer(tmp_path, command=command) as server:
-        page = httpx.get(f"{server.url}/", verify=False).text
+        page = httpx.get(f"{server.url}/", verify=False, timeout=60).text
         (source,) = re.findall(r'src="(/gptme-voice-plugin/[^"]+/voice\.js)"', page)
-        script = httpx.get(f"{server.url}{source}", verify=False)
+        script = httpx.get(f"{server.url}{source}", verify=False, timeout=60)
         assert script.content == (ROOT / "webui_patch" / "voice.js").read_bytes()
 
         async def scenario() -> None:

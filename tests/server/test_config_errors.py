@@ -236,8 +236,8 @@ def test_a_file_that_is_no_toml(clean: GptmeServer, text: str, where: str) -> No
         # No reason to let anybody in, nor to keep everybody out.
         foreign = {**UPGRADE, **clean.auth, "Origin": "https://evil.example"}
         url = f"{clean.url}/voice"
-        assert httpx.get(url, headers=foreign, verify=False).status_code == 403
-        assert httpx.get(url, headers=UPGRADE, verify=False).status_code == 401
+        assert httpx.get(url, headers=foreign, verify=False, timeout=60).status_code == 403
+        assert httpx.get(url, headers=UPGRADE, verify=False, timeout=60).status_code == 401
     finally:
         (clean.workspace / "gptme.toml").unlink(missing_ok=True)
         write_user(clean, ECHO)
@@ -276,10 +276,12 @@ def test_local_files_win_over_their_neighbours(clean: GptmeServer) -> None:
 def test_the_server_still_serves(clean: GptmeServer) -> None:
     """Whatever was wrong, gptme itself and its pages go on, and no stack trace was made."""
     write_user(clean, 'backend = "opena1"')
-    assert httpx.get(f"{clean.url}/", verify=False).status_code == 200
+    assert httpx.get(f"{clean.url}/", verify=False, timeout=60).status_code == 200
     url = f"{clean.url}/api/v2/auth/cookie"
-    assert httpx.post(url, headers=clean.auth, verify=False).status_code == 200
-    ticket = httpx.post(f"{clean.url}/api/v2/voice/tickets", headers=clean.auth, verify=False)
+    assert httpx.post(url, headers=clean.auth, verify=False, timeout=60).status_code == 200
+    ticket = httpx.post(
+        f"{clean.url}/api/v2/voice/tickets", headers=clean.auth, verify=False, timeout=60
+    )
     assert ticket.status_code == 200
     assert "Traceback" not in clean.log()
 
@@ -309,15 +311,19 @@ def test_switched_off(tmp_path: Path) -> None:
                 assert refused.value.response.status_code in (400, 404)
 
         asyncio.run(connect())
-        page = httpx.get(f"{server.url}/voice", verify=False)
+        page = httpx.get(f"{server.url}/voice", verify=False, timeout=60)
         assert page.status_code == 200
         assert page.headers["Content-Type"].startswith("text/html")
         for path in ("/api/v2/voice", "/api/v2/voice/status"):
-            answer = httpx.get(f"{server.url}{path}", headers=server.auth, verify=False)
+            answer = httpx.get(f"{server.url}{path}", headers=server.auth, verify=False, timeout=60)
             assert answer.status_code == 404
-        answer = httpx.post(f"{server.url}/api/v2/voice/tickets", headers=server.auth, verify=False)
+        answer = httpx.post(
+            f"{server.url}/api/v2/voice/tickets", headers=server.auth, verify=False, timeout=60
+        )
         assert answer.status_code in (404, 405)
-        answer = httpx.post(f"{server.url}/api/v2/auth/cookie", headers=server.auth, verify=False)
+        answer = httpx.post(
+            f"{server.url}/api/v2/auth/cookie", headers=server.auth, verify=False, timeout=60
+        )
         assert answer.status_code == 200
         assert "Path=/voice" not in str(answer.headers)
         assert "Voice:" not in server.log()

@@ -6,12 +6,14 @@ import asyncio
 import signal
 import wave
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gptme_voice_plugin.server import spool
 from tests.fakes.chat_server import FakeChat
 from tests.fakes.chat_server import Reply as Answer
 from tests.fakes.faults import Close
@@ -26,11 +28,14 @@ from tests.support.talking import (
     World,
     call,
     finals,
+    followed,
     outputs,
     session,
     told,
     until,
 )
+
+OLD = version("gptme").startswith("0.34.")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,9 @@ def test_what_the_voice_knows(server: GptmeServer) -> None:
         instructions = world.fake.sessions[0].of("session.update")[0]["session"]["instructions"]
         assert "Zelda" in instructions
         assert "ask_gptme" in instructions
-        assert [(i.role, i.words) for i in world.fake.sessions[0].items] == [
+        items = world.fake.sessions[0].items
+        await until(lambda: len(items) == 4)
+        assert [(i.role, i.words) for i in items] == [
             ("user", "What is in the file?"),
             ("user", "What is it?"),
             ("assistant", "It is a list"),
@@ -82,11 +89,12 @@ def test_history_has_a_limit(server: GptmeServer) -> None:
     talk.appended(*(turn(str(n), f"This is {n}.") for n in range(5)))
 
     async def scenario(world: World) -> None:
-        assert told(world) == ["This is 3.", "This is 4."]
+        await until(lambda: told(world) == ["This is 3.", "This is 4."])
 
     session(server, scenario, hello={"conversation_id": talk.id}, history_turns=2)
 
     async def nothing(world: World) -> None:
+        await world.client.turn()
         assert told(world) == []
 
     session(server, nothing, hello={"conversation_id": talk.id}, history_turns=0)
@@ -136,10 +144,8 @@ def test_two_sessions_in_one_conversation(server: GptmeServer) -> None:
         async with Talker(world.url, hello={"conversation_id": talk.id}) as next_one:
             await next_one.until(lambda c: c.ready.is_set())
             # It is told what the one before has said, to the end.
-            assert [i.words for i in world.fake.sessions[-1].items] == [
-                UserText().text,
-                "It rains.",
-            ]
+            words = [UserText().text, "It rains."]
+            await until(lambda: [i.words for i in world.fake.sessions[-1].items] == words)
 
     session(server, scenario, [Reply(text="It rains.")], hello={"conversation_id": talk.id})
 
@@ -157,7 +163,9 @@ def test_a_client_that_comes_back(server: GptmeServer) -> None:
         async with Talker(world.url, hello=hello) as again:
             await again.until(lambda c: c.ready.is_set())
             await world.client.closed()
-            said = [i.words for i in world.fake.sessions[-1].items]
+            items = world.fake.sessions[-1].items
+            await until(lambda: len(items) == 2)
+            said = [i.words for i in items]
             assert said[0] == UserText().text
             assert "One two three four".startswith(said[1]) and said[1]
         wrong = {"conversation_id": talk.id, "resume": "of-another"}
@@ -188,6 +196,7 @@ def test_gptme_is_at_work_already(server: GptmeServer, chat: FakeChat) -> None:
 
     async def scenario(world: World) -> None:
         client = world.client
+        await followed(talk)
         with chat.held():
             # gptme answers it with the first word.
             step = asyncio.create_task(asyncio.to_thread(talk.step))
@@ -227,10 +236,13 @@ def test_the_end_of_a_session_that_has_gptme_at_work(
         await until(lambda: chat.waiting)
         await world.client.say("end")
         await world.client.closed()
-        await until(lambda: any(m["role"] == "system" for m in talk.everything()))
+        await until(lambda: there.exists() and "Voice session: " in there.read_text())
 
     replies = [Reply(text="On it.", calls=(call("ask_gptme", task="Work."),), seconds=0.5)]
-    chat.replies.append(Answer("I have worked."))
+    chat.replies += [Answer("I have worked."), Answer("It is over.")]
+    # Its end is written down; beside the log, as long as gptme is at work, which before 0.35 stops
+    # with its provider's next word only.
+    there = talk.path.with_name(spool.NAME) if watched or OLD else talk.path
     with chat.held():
         if watched:
             with Page(talk):
@@ -244,7 +256,7 @@ def test_the_end_of_a_session_that_has_gptme_at_work(
         talk.open()
         talk.type("And now?")
         talk.step()  # it is free
-        assert wait_until(lambda: len(talk.said()) >= 4)
+        assert wait_until(lambda: talk.said()[-1] == ("assistant", "It is over."))
         assert ("assistant", "I have worked.") not in talk.said()
 
 
@@ -374,8 +386,8 @@ def test_a_server_that_is_restarted(tmp_path: Path, chat: FakeChat) -> None:
 
             async def second() -> None:
                 client = await talk_to(server, talk.id, fake)
-                words = [i.words for i in fake.sessions[-1].items]
-                assert words == [UserText().text, "It rains.", UserText().text]
+                words = [UserText().text, "It rains.", UserText().text]
+                await until(lambda: [i.words for i in fake.sessions[-1].items] == words)
                 await client.say("end")
                 await client.closed()
 

@@ -31,7 +31,7 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
-        client.settimeout(20)
+        client.settimeout(60)
         with client, server:
             yield server, client
 

@@ -26,6 +26,7 @@ class Bystanders:
         self._server = server
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
         self.streaming = 0
         self.polls = 0
         self.failures: list[str] = []
@@ -53,7 +54,8 @@ class Bystanders:
                 answer.raise_for_status()
                 for line in answer.iter_lines():
                     if '"connected"' in line:
-                        self.streaming += 1
+                        with self._lock:
+                            self.streaming += 1
                     if self._stop.is_set():
                         return
         except httpx.HTTPError as exc:

@@ -513,7 +513,7 @@ def test_ping_pong(server: GptmeServer) -> None:
     async def scenario() -> None:
         async with ready(server) as client:
             for payload in (b"", b"x", b"y" * 125):
-                await asyncio.wait_for(await client.ws.ping(payload), 10)
+                await asyncio.wait_for(await client.ws.ping(payload), 60)
             await client.ws.pong(b"unasked for")
             await alive(client)
 
@@ -582,7 +582,7 @@ def handshake(
 
 def open_socket(server: GptmeServer) -> socket.socket:
     """Return a connection that waits a long while, but not for ever."""
-    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
 def read_to_end(sock: socket.socket) -> bytes:
@@ -725,7 +725,9 @@ def test_half_requests_disturb_nobody(server: GptmeServer) -> None:
         for sock in slow:
             sock.sendall(handshake(server)[:100])
         asyncio.run(_one_session(server))
-        assert httpx.get(f"{server.url}/api/v2/voice/status", headers=server.auth).is_success
+        assert httpx.get(
+            f"{server.url}/api/v2/voice/status", headers=server.auth, timeout=60
+        ).is_success
         # Frames can be just as slow.
         slow[0].sendall(handshake(server)[100:])
         assert slow[0].recv(12) == b"HTTP/1.1 101"

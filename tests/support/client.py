@@ -34,7 +34,7 @@ class VoiceClient:
         v1: bool = True,
         hello: dict[str, Any] | None = {},  # noqa: B006 - never changed
         origin: str | None = None,
-        open_timeout: float = 20.0,
+        open_timeout: float = 60.0,
     ) -> None:
         self._open_timeout = open_timeout
         self._url = url

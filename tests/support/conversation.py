@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -157,6 +158,11 @@ class Conversation:
         """Return its name."""
         return str(self._send("GET", "").json().get("name"))
 
+    def followers(self) -> int:
+        """Return how often somebody has begun to follow its events, by the server's log."""
+        log = re.sub(r"\w+\.py:\d+|\s", "", self.server.log())
+        return log.count(f"GET/api/v2/conversations/{self.id}/events")
+
     def everything(self) -> list[dict[str, Any]]:
         """Return what is on disk."""
         return [json.loads(line) for line in self.path.read_text().splitlines()]
@@ -206,7 +212,9 @@ class Page:
 
     def __enter__(self) -> Page:
         self._thread.start()
-        assert wait_until(lambda: self.events)
+        # What happens before the second one is not told: gptme says hello first, and then looks
+        # where its events are.
+        assert wait_until(lambda: len(self.of("ping")) >= 2)
         return self
 
     def __exit__(self, *_: object) -> None:

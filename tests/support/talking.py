@@ -15,7 +15,7 @@ from tests.fakes.openai_realtime import FakeOpenAI
 from tests.fakes.script import FunctionCall
 from tests.fakes.xai import FakeXai
 from tests.support.client import VoiceClient
-from tests.support.conversation import Conversation
+from tests.support.conversation import Conversation, Page
 from tests.support.server import TOKEN, GptmeServer
 from tests.support.speech import silence, speech_like
 from tests.support.voice import voice_host
@@ -26,6 +26,7 @@ __all__ = [
     "World",
     "call",
     "finals",
+    "followed",
     "outputs",
     "progress",
     "session",
@@ -77,6 +78,17 @@ async def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     raise AssertionError("it does not come to hold")
 
 
+async def followed(talk: Conversation) -> None:
+    """Wait until a session follows what gptme does in its conversation."""
+    await until(talk.followers)
+
+    def look() -> None:
+        with Page(talk):
+            pass  # whoever was there before hears what happens from now on
+
+    await asyncio.to_thread(look)
+
+
 class World:
     """One voice session and all that it touches."""
 
@@ -100,9 +112,14 @@ def session(
     user: Any = None,
     v1: bool = True,
     backend: str = "openai",
+    reports: bool = True,
     **settings: Any,
 ) -> None:
-    """Run a scenario in a voice session of `server`."""
+    """Run a scenario in a voice session of `server`.
+
+    Its client reports what it has played, which is nothing until it `hear`s: otherwise replies
+    would be heard by the clock, however long the test takes. Without `reports` they are.
+    """
     fakes: dict[str, Any] = {"openai": FakeOpenAI, "xai": FakeXai}
 
     async def run() -> None:
@@ -121,6 +138,8 @@ def session(
             Talker(host.ws_url, v1=v1, hello=fields) as client,
         ):
             await client.until(lambda c: c.ready.is_set())
+            if reports and v1:
+                await client.say("played", samples=0)
             await scenario(World(server, fake, client, host.ws_url))
             assert fake.problems == []
 
