@@ -31,6 +31,8 @@ class RecorderProcessor extends scope.AudioWorkletProcessor {
     this.closed = false;
     /** The frame of the context that comes next; 0 when none is expected. */
     this.expected = 0;
+    /** Whether that is the second one since none was. */
+    this.second = false;
     /** @type {number[]} */
     this.flushes = [];
     this.silence = new Float32Array(128);
@@ -62,8 +64,12 @@ class RecorderProcessor extends scope.AudioWorkletProcessor {
     const input = inputs[0][0];
     if (input && !this.muted) {
       if (this.expected !== 0) {
-        this.capture.missed(scope.currentFrame - this.expected);
+        const missed = scope.currentFrame - this.expected;
+        // Chromium may still tell a block the frame of the one before: that is made good with the
+        // next block, but for the first, which would look as if one had been missed after it.
+        if (!this.second || missed !== input.length) this.capture.missed(missed);
       }
+      this.second = this.expected === 0;
       this.expected = scope.currentFrame + input.length;
       this.capture.push(input);
     } else {

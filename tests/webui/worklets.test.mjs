@@ -80,6 +80,21 @@ test("the recorder counts what the browser skips", () => {
   assert.equal(recorder.of("frame")[1].stats.lost, 128);
 });
 
+test("a frame that is told a block late is no loss", () => {
+  const recorder = make("gptme-voice-recorder");
+  recorder.tell(start(16000));
+  for (let begun = 0; begun < 2; begun++) {
+    for (let i = 0; i < 40; i++) {
+      const late = i % 10 === 0;
+      if (late) globalThis.currentFrame -= 128;
+      recorder.turn(ones);
+      if (late) globalThis.currentFrame += 128;
+    }
+    recorder.turn(null);
+  }
+  assert.equal(recorder.of("frame").at(-1).stats.lost, 0);
+});
+
 test("flushes are answered: without a rate, while muted, and when the microphone is gone", () => {
   const recorder = make("gptme-voice-recorder");
   recorder.tell({ type: "flush", id: 1 });
