@@ -12,6 +12,7 @@ from playwright.sync_api import BrowserContext, expect
 from tests.support.browser import Process, chromium_process, profile
 from tests.support.pulse import PulseAudio
 from tests.support.server import GptmeServer
+from tests.support.voice_ui import warm_up
 
 # A busy machine may be slow: only what never comes is a failure.
 expect.set_options(timeout=20_000)
@@ -21,6 +22,7 @@ expect.set_options(timeout=20_000)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GptmeServer]:
     """A real gptme-server that plays back what it hears."""
     with GptmeServer(tmp_path_factory.mktemp("server"), config='backend = "echo"') as running:
+        warm_up(running)
         yield running
 
 

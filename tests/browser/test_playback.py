@@ -17,6 +17,7 @@ from playwright.sync_api import BrowserContext
 from scipy.signal import correlate, firwin, lfilter, resample_poly
 from scipy.signal.windows import tukey
 
+from tests.browser.test_stock_button import attempts
 from tests.support.audio_page import AudioPage
 from tests.support.browser import Browser, chromium
 from tests.support.pulse import PulseAudio, write_wav
@@ -24,7 +25,8 @@ from tests.support.speech import speech_like
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-ATTEMPTS = 4
+MORE_SECONDS = 200.0
+"""Of the timeout, in which there may be more attempts."""
 STREAM = 24_000
 WINDOW = 0.1
 EDGE = 0.012
@@ -197,7 +199,7 @@ def assert_all_is_played(
     expected = resampled(pcm, rate)
     with AudioPage.open(context) as page:
         page.give("/signal", pcm.astype("<i2").tobytes())
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in attempts(MORE_SECONDS):
             with pulse.record("spk") as speakers:
                 result = play(page, plan(pcm.size))
                 page.page.wait_for_timeout(700)
@@ -283,7 +285,7 @@ def test_clear_falls_silent_at_once(rate: int) -> None:
     pcm = np.rint(12_000 * np.sin(2 * np.pi * 500 * t)).astype(np.int16)
     with PulseAudio(rate) as pulse, chromium(pulse.env) as context, AudioPage.open(context) as page:
         page.give("/signal", pcm.astype("<i2").tobytes())
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in attempts(MORE_SECONDS):
             with pulse.record("spk") as speakers:
                 result = interrupt(page, pcm.size)
                 page.page.wait_for_timeout(1000)

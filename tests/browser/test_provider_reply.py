@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.test_stock_button import ATTEMPTS, phrases, ready_to_talk, talk
+from tests.browser.test_stock_button import attempts, phrases, ready_to_talk, talk
 from tests.fakes.openai_realtime import FakeOpenAI
 from tests.fakes.script import Reply
 from tests.support.browser import chromium
@@ -39,7 +39,7 @@ def test_a_reply_faster_than_real_time_is_heard_whole(tmp_path: Path, artifacts:
         ui = StockUi(context, server, plain_microphone=True)
         ready_to_talk(ui, server, artifacts)
         question = phrases(RATE, 2.0)
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in attempts():
             heard = talk(ui, pulse, question, artifacts)
             ui.end_session()
             write_wav(artifacts / f"{attempt}-speakers.wav", heard, RATE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,8 +29,19 @@ pytestmark = pytest.mark.browser
 
 ATTEMPTS = 4
 """A machine that is too busy loses sound outside of what is tested; that is tried again."""
+MORE_SECONDS = 100.0
+"""As long as less has passed there may be more attempts, twice as many at most."""
 INTERRUPT_SECONDS = 0.7
 """From the first sound of a voice to silence, both sound cards and a busy machine included."""
+
+
+def attempts(seconds: float = MORE_SECONDS) -> Iterator[int]:
+    """Count attempts, from 1; more than `ATTEMPTS` only while fewer than `seconds` have passed."""
+    began = time.monotonic()
+    for attempt in range(1, 2 * ATTEMPTS + 1):
+        if attempt > ATTEMPTS and time.monotonic() - began > seconds:
+            return
+        yield attempt
 
 
 def phrases(rate: int, seconds: float, seed: int = 1) -> Samples:
@@ -63,7 +76,7 @@ def test_the_reply_is_what_was_said(server: GptmeServer, artifacts: Path, rate: 
     with PulseAudio(rate) as pulse, chromium(pulse.env) as context:
         ui = StockUi(context, server, plain_microphone=True)
         ready_to_talk(ui, server, artifacts)
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in attempts():
             heard = talk(ui, pulse, speech, artifacts)
             ui.end_session()
             assert wait_until(lambda: no_session(server)), "the session outlives the button"
@@ -85,17 +98,24 @@ def test_the_reply_is_what_was_said(server: GptmeServer, artifacts: Path, rate: 
 
 
 def talk(ui: StockUi, pulse: PulseAudio, speech: Samples, artifacts: Path) -> Samples:
-    """Say `speech` in a new session; return what the speakers play until they are silent."""
+    """Say `speech` in a new session; return what the speakers play until they are silent.
+
+    Nobody can answer what the page did not get: that may go without an answer.
+    """
     with pulse.record("spk") as speakers:
         ui.begin_session()
         ui.page.screenshot(path=artifacts / "recording.png")
         with pulse.speaking(speech):
             ui.page.wait_for_timeout(speech.size / pulse.rate * 1000)
-        ui.wait_until(
-            lambda: not silent_for(speakers, 60) and silent_for(speakers, 1.5),
-            40,
-            "an answer, and silence after it",
-        )
+        try:
+            ui.wait_until(
+                lambda: not silent_for(speakers, 60) and silent_for(speakers, 1.5),
+                40,
+                "an answer, and silence after it",
+            )
+        except AssertionError:
+            if compare(worklet_copy(speech, pulse.rate, 16_000), ui.wire.sent(), 16_000).good:
+                raise
         heard = speakers.samples()
     return heard
 
@@ -130,7 +150,7 @@ def test_speaking_over_the_reply_silences_it(server: GptmeServer, artifacts: Pat
         # Echo cancellation takes its time to believe in a second voice, which is not ours to test.
         ui = StockUi(context, server, plain_microphone=True)
         ready_to_talk(ui, server, artifacts)
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in attempts():
             with pulse.record("spk") as speakers, pulse.record("micin") as microphone:
                 ui.begin_session()
                 with pulse.speaking(first):

@@ -258,7 +258,7 @@ def test_an_interrupted_reply(
     ui.begin()
     speak(ui, pulse)
     expect(ui.word).to_have_text("Speaking", timeout=20_000)
-    ui.page.wait_for_timeout(4000)
+    ui.wait_until(lambda: ui.wire.played() > 4 * 24_000, 30, "four seconds of it are heard")
     speak(ui, pulse)
     expect(shown(ui, "I have stopped.")).to_be_visible(timeout=30_000)
     ui.page.screenshot(path=artifacts / "interrupted.png")

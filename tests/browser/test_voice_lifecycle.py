@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.test_stock_button import ATTEMPTS, phrases
+from tests.browser.test_stock_button import attempts, phrases
 from tests.support.browser import chromium
 from tests.support.hearing import compare
 from tests.support.pulse import PulseAudio, write_wav
 from tests.support.server import GptmeServer, wait_until
 from tests.support.speech import resampled
-from tests.support.voice_ui import VoiceUi, VoiceWire
+from tests.support.voice_ui import VoiceUi, VoiceWire, patient, warm_up
 
 pytestmark = pytest.mark.browser
 
@@ -59,7 +60,18 @@ window.WebSocket = class extends Socket {
   }
   get onmessage() { return super.onmessage; }
 };
+// What waits at a gate waits for the test, not for as long as the page has patience.
+window.patient = true;
+const timeout = window.setTimeout;
+window.setTimeout = (run, milliseconds, ...given) => {
+  const resuming = gates.resume.held && milliseconds === 4000;
+  const connecting = (gates.open.held || gates.ready.held) && milliseconds === 10000;
+  return timeout(run, patient && (resuming || connecting) ? 300000 : milliseconds, ...given);
+};
 """
+IMPATIENT = "window.patient = false;"
+FORM_PATIENCE_MS = 5000
+"""Without a form for as long as this, the button floats, and a warning says so."""
 STEPS = ["resume", "addModule", "getUserMedia", "setSinkId", "open", "ready"]
 PREFERENCES = {"speaker": "default"}
 """A chosen speaker, so that choosing it is one of the steps."""
@@ -78,7 +90,7 @@ def context(pulse: PulseAudio) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def ui(context: BrowserContext, server: GptmeServer) -> Iterator[VoiceUi]:
-    made = VoiceUi(context, server, PREFERENCES, scripts=GATES)
+    made = VoiceUi(context, server, PREFERENCES, scripts=GATES + patient(FORM_PATIENCE_MS))
     yield made
     errors = list(made.errors)
     made.page.close()
@@ -114,8 +126,8 @@ def hold(ui: VoiceUi, step: str) -> None:
 def test_stopping_at_any_step_leaves_nothing(ui: VoiceUi, step: str) -> None:
     """Whatever the start waits for when it is stopped is given back when it comes."""
     hold(ui, step)
-    ui.button.click()
-    expect(ui.word).to_have_text("Ended")
+    with ui.showing("Ended"):
+        ui.button.click()
     ui.page.evaluate(f"gates.{step}.release()")
     assert_all_given_back(ui)
     expect(ui.strip).to_be_hidden()
@@ -184,7 +196,7 @@ def test_the_page_is_left(ui: VoiceUi) -> None:
 
 def test_a_server_that_never_gets_ready(context: BrowserContext, server: GptmeServer) -> None:
     """After ten seconds of the page's clock it says so; the clock is the test's."""
-    ui = VoiceUi(context, server, scripts=GATES)
+    ui = VoiceUi(context, server, scripts=GATES + IMPATIENT)
     ui.page.clock.install()
     ui.page.reload()
     ui.page.evaluate("gates.ready.held = true")
@@ -214,7 +226,7 @@ def test_what_is_said_before_the_server_is_ready(
     """Push-to-talk, pressed and let go while it still connects: all of it is a turn."""
     preferences = {"pushToTalk": True, "echoCancellation": False, "noiseSuppression": False}
     speech = phrases(RATE, 2.0)
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in attempts():
         ui = VoiceUi(context, server, preferences, scripts=GATES)
         ui.page.evaluate("gates.ready.held = true")
         ui.button.click()
@@ -233,24 +245,29 @@ def test_what_is_said_before_the_server_is_ready(
         sent = ui.wire.sent()
         write_wav(artifacts / f"{attempt}-sent.wav", sent, 24_000)
         assert not ui.errors
-        assert ui.wire.told() == ["hello", "commit", "mute"]
+        # Let go is let go, however often it is said.
+        assert [kind for kind, _ in groupby(ui.wire.told())] == ["hello", "commit", "mute"]
         ui.page.close()
-        # Whatever the browser itself loses at its start: all the time that was spoken is there.
-        assert sent.size > 24_000 * 3.0
         match = compare(resampled(speech, RATE, 24_000), sent, 24_000)
-        print(f"attempt {attempt}: {match}")
-        if match.good:
+        print(f"attempt {attempt}: {sent.size / 24_000:.2f} s, {match}")
+        if match.good and sent.size > 24_000 * 3.0:
             break
     assert match.good, f"what was said: {match}"
+    assert sent.size > 24_000 * 3.0, "all the time that was spoken is there"
 
 
 def test_a_device_test_and_a_session_do_not_disturb_each_other(ui: VoiceUi) -> None:
     """A session that is started while the sound test runs goes on when the test ends."""
     ui.go("/settings/audio")
+    ui.page.evaluate("gates.getUserMedia.held = true")
     ui.settings.get_by_test_id("gptme-voice-test").click()
+    # The test listens for ten seconds: they begin when the session is about to start as well.
+    ui.page.wait_for_function("gates.getUserMedia.waiting.length === 1")
+    ui.page.keyboard.press("Alt+Shift+KeyV")
+    ui.page.wait_for_function("gates.getUserMedia.waiting.length === 2")
+    ui.page.evaluate("gates.getUserMedia.release()")
     verdict = ui.settings.get_by_test_id("gptme-voice-verdict")
     expect(verdict).to_have_text("Say something, then pause.")
-    ui.page.keyboard.press("Alt+Shift+KeyV")
     expect(ui.word).to_have_text("Listening")
     ui.settings.get_by_test_id("gptme-voice-test").click()
     ui.wait_until(lambda: ui.held() == ONE_SESSION, 20, "the test gives its part back")
@@ -286,14 +303,15 @@ def test_the_server_goes_and_comes_back(
     """The session goes on when the server is back; the microphone has never stopped."""
     server = GptmeServer(tmp_path_factory.mktemp("restarted"), config='backend = "echo"')
     with server:
-        ui = VoiceUi(context, server)
+        # A server that has just started may take longer than a page waits.
+        ui = VoiceUi(context, server, scripts=patient(10_000))
         ui.button.click()
         expect(ui.word).to_have_text("Listening")
         tracks = ui.page.evaluate("held.tracks.length")
         server.stop()
         expect(ui.word).to_have_text("Reconnecting")
         with server:
-            expect(ui.word).to_have_text("Listening", timeout=30_000)
+            expect(ui.word).to_have_text("Listening", timeout=60_000)
             assert ui.page.evaluate("held.tracks.length") == tracks
             ui.wait_until(lambda: ui.wire.told()[:1] == ["hello"], 20, "the page says hello anew")
             assert ui.wire.sent_messages[0]["input_sample_rates"] == [24_000]
@@ -325,9 +343,12 @@ def test_the_server_is_gone(
                 "what a start needs is there before it is asked for",
             )
     context.unroute_all()
+    unanswered.clear()
     ui.button.click()
     expect(ui.problem).to_contain_text("cannot be reached")
     ui.wait_until(ui.holds_nothing, 20, "the page gives all back")
+    if fetched:
+        assert not [url for url in unanswered if worklets.search(url)], "it is asked for again"
     again = ui.strip.get_by_role("button", name="Start again")
     unanswered.clear()
     again.click()
@@ -335,6 +356,7 @@ def test_the_server_is_gone(
     expect(ui.problem).to_contain_text("cannot be reached")
     ui.wait_until(ui.holds_nothing, 20, "the page gives all back")
     with server:
+        warm_up(server)
         again.click()
         expect(ui.word).to_have_text("Listening")
         ui.button.click()

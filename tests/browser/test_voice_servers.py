@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from tests.support.server import TOKEN, GptmeServer
-from tests.support.voice_ui import VoiceUi
+from tests.support.voice_ui import VoiceUi, warm_up
 
 pytestmark = pytest.mark.browser
 
@@ -42,6 +42,7 @@ def another(folder: Path, home: GptmeServer | None, **env: str) -> GptmeServer:
 def other(server: GptmeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GptmeServer]:
     """One that lets the pages of `server` in."""
     with another(tmp_path_factory.mktemp("other"), server) as running:
+        warm_up(running)
         yield running
 
 
@@ -81,9 +82,12 @@ def test_leaving_while_it_asks_for_a_ticket(
       return request(...given);
     };"""
     ui = VoiceUi(context, server, scripts=registry(server, other) + slow)
-    ui.go("/chat?server=other")
+    # The button asks for one itself, to see whether there is voice.
+    with ui.page.expect_response(
+        lambda answer: answer.url.endswith("/tickets") and answer.request.method == "POST"
+    ):
+        ui.go("/chat?server=other")
     expect(ui.button).to_have_attribute("data-state", "idle")
-    ui.page.wait_for_timeout(500)
     ui.page.evaluate("tickets.held = new Promise((go) => { tickets.release = go; }); 0")
     ui.button.click()
     ui.page.wait_for_function("tickets.waiting > 0")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.test_stock_button import ATTEMPTS, phrases, silent_for
+from tests.browser.test_stock_button import attempts, phrases, silent_for
+from tests.browser.test_voice_lifecycle import GATES
 from tests.fakes.openai_realtime import FakeOpenAI
 from tests.fakes.script import Reply, UserText
 from tests.support.hearing import LOUD, levels
@@ -37,7 +38,9 @@ class SpeakingServer(GptmeServer):
         super().__init__(
             folder,
             config='backend = "openai"\n'
-            f'openai_base_url = "http://127.0.0.1:{self._provider_port}/v1"',
+            f'openai_base_url = "http://127.0.0.1:{self._provider_port}/v1"\n'
+            # Sound that a busy browser leaves out is not the end of a turn.
+            "silence_ms = 1500",
             env={"OPENAI_API_KEY": "test"},
         )
 
@@ -89,21 +92,27 @@ def test_barge_in_is_silent_within_a_blink(
 
     The reply has been made long before: the page holds all of it, and drops it.
     """
-    for attempt in range(1, ATTEMPTS + 1):
-        silent, told, heard = barge_in(
-            context, pulse, speaking_server, artifacts / f"{attempt}-speakers.wav"
-        )
+    for attempt in attempts():
+        measured = barge_in(context, pulse, speaking_server, artifacts / f"{attempt}-speakers.wav")
+        if measured is None:
+            print("more than one interruption")
+            continue
+        silent, told, heard = measured
         print(f"silent {silent:.3f} s after speech_started, told {told}, heard {heard:.3f} s")
         if silent <= 0.1 and abs(told - heard) <= 0.1:
             break
+    assert measured is not None, "one voice interrupts once"
     assert silent <= 0.1
     assert told == pytest.approx(heard, abs=0.1)
 
 
 def barge_in(
     context: BrowserContext, pulse: PulseAudio, speaking_server: SpeakingServer, path: Path
-) -> tuple[float, float, float]:
-    """Interrupt a reply; return how long it went on, and what was told and heard of it, in s."""
+) -> tuple[float, float, float] | None:
+    """Interrupt a reply; return how long it went on, and what was told and heard of it, in s.
+
+    None if there was not one interruption: what is said with a hole in it interrupts twice.
+    """
     reply = Reply(seconds=12.0)
     with (
         speaking_server.provider(replies=lambda turn: reply, speed=9) as fake,
@@ -125,21 +134,34 @@ def barge_in(
         ui.end()
         ui.page.close()
     write_wav(path, cut_off, RATE)
+    cuts = [event["audio_end_ms"] / 1000 for event in fake.of("conversation.item.truncate")]
+    assert not fake.problems
+    if len(stamps) != 1 or len(cuts) != 1:
+        return None
     times, peaks = np.array(played).T
     assert peaks[times < stamps[0]][-300:].max() > 0.05, "it was speaking until then"
     sounding = times[(times > stamps[0]) & (times < stamps[0] + 0.5) & (peaks > 0)]
-    assert len(stamps) == 1
     # The provider is told what was heard, as the speakers tell it.
-    (told,) = [event["audio_end_ms"] / 1000 for event in fake.of("conversation.item.truncate")]
     heard = np.flatnonzero(np.abs(cut_off.astype(int)) > 600) / RATE
-    assert not fake.problems
-    return sounding[-1] - stamps[0] if sounding.size else 0.0, told, heard[-1] - heard[0]
+    return sounding[-1] - stamps[0] if sounding.size else 0.0, cuts[0], heard[-1] - heard[0]
 
 
 def test_it_goes_on_without_timers(
     context: BrowserContext, pulse: PulseAudio, speaking_server: SpeakingServer
 ) -> None:
     """A browser slows down the timers of a tab in the background; here they stand still."""
+    for attempt in attempts():
+        spoken = spoken_without_timers(context, pulse, speaking_server)
+        print(f"attempt {attempt}: {spoken:.2f} s")
+        if abs(spoken - 3.0) <= 0.2:
+            break
+    assert spoken == pytest.approx(3.0, abs=0.2)
+
+
+def spoken_without_timers(
+    context: BrowserContext, pulse: PulseAudio, speaking_server: SpeakingServer
+) -> float:
+    """Have a reply of three seconds spoken; return how long the speakers spoke."""
     reply = Reply(seconds=3.0)
     with (
         speaking_server.provider(replies=lambda turn: reply, speed=9),
@@ -157,12 +179,12 @@ def test_it_goes_on_without_timers(
         expect(ui.word).to_have_text("Listening", timeout=20_000)
         ui.wait_until(lambda: silent_for(speakers, 0.5), 20, "the speakers have said it")
         spoken = np.flatnonzero(levels(speakers.samples(), RATE) > LOUD) * 0.05
-        assert spoken[-1] - spoken[0] == pytest.approx(3.0, abs=0.2)
         all_played = {"type": "played", "samples": 3 * 24_000}
         ui.wait_until(
             lambda: all_played in ui.wire.sent_messages, 20, "it tells that it played all"
         )
         ui.page.close()
+    return float(spoken[-1] - spoken[0])
 
 
 @pytest.mark.parametrize(
@@ -265,12 +287,21 @@ def test_everyone_can_use_it(
 
 
 def test_motion_is_reduced(context: BrowserContext, server: GptmeServer) -> None:
-    ui = VoiceUi(context, server)
+    """Where something moves, which it does while it connects, nothing does."""
+    ui = VoiceUi(context, server, scripts=GATES)
+    ui.page.evaluate("gates.ready.held = true")
+    ui.button.click()
+    ui.page.wait_for_function("gates.ready.waiting.length > 0")
+    expect(ui.word).to_have_text("Connecting")
+    moving = """() => [...document.querySelectorAll('[class*=gptme-voice]')]
+      .filter((e) => getComputedStyle(e).animationName !== 'none').length"""
+    ui.page.emulate_media(reduced_motion="no-preference")
+    ui.page.wait_for_function(f"({moving})() > 0")
     ui.page.emulate_media(reduced_motion="reduce")
-    ui.begin()
-    moving = ui.page.evaluate("""() => [...document.querySelectorAll('[class*=gptme-voice]')]
-      .filter((e) => getComputedStyle(e).animationName !== 'none').length""")
-    assert moving == 0
+    ui.page.wait_for_function(f"({moving})() === 0")
+    ui.page.evaluate("gates.ready.release()")
+    expect(ui.word).to_have_text("Listening")
+    assert ui.page.evaluate(moving) == 0
     ui.end()
 
 

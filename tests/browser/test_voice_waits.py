@@ -13,7 +13,7 @@ from playwright.sync_api import BrowserContext, expect
 from tests.browser.test_stock_button import phrases
 from tests.browser.test_voice_talk import serious
 from tests.support.pulse import PulseAudio
-from tests.support.server import GptmeServer
+from tests.support.server import GptmeServer, wait_until
 from tests.support.voice_ui import VoiceUi
 
 pytestmark = [pytest.mark.browser, pytest.mark.any_gptme]
@@ -190,3 +190,4 @@ def test_a_server_that_prepares_and_is_left(context: BrowserContext, stage: Stag
     expect(ui.strip.get_by_role("progressbar")).to_have_count(0)
     ui.wait_until(ui.holds_nothing, 20, "the page gives all back")
     stage.goes_on("prepares")
+    assert wait_until(lambda: stage.server.status()["voice_process"]["sessions"] == 0)

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import numpy as np
 from playwright.sync_api import BrowserContext, Locator, WebSocket, expect
 
-from tests.support.server import TOKEN, GptmeServer
+from tests.support.client import VoiceClient
+from tests.support.server import TOKEN, GptmeServer, wait_until
 from tests.support.speech import Samples
 from tests.support.web_ui import SET_UP, WebUi
 
-__all__ = ["VoiceUi", "VoiceWire"]
+__all__ = ["VoiceUi", "VoiceWire", "patient", "warm_up"]
 
 # What the page holds of the world, counted from outside: it only looks.
 _WATCH = """
 window.held = { tracks: [], contexts: [], sockets: [], timers: new Set() };
+// All that the strip's word has been, in order: some of it is there for a second only.
+window.voiceWords = [];
 {
+  new MutationObserver(() => {
+    const word = document.querySelector('.gptme-voice-word')?.textContent ?? '';
+    if (word !== voiceWords.at(-1)) voiceWords.push(word);
+  }).observe(document, { subtree: true, childList: true, characterData: true });
   const media = navigator.mediaDevices;
   if (media) {
     const open = media.getUserMedia.bind(media);
@@ -43,6 +54,37 @@ _HELD = """() => ({
   running: held.contexts.filter((context) => context.state === 'running').length,
   sockets: held.sockets.filter((socket) => socket.readyState < 2).length,
 })"""
+
+
+def patient(milliseconds: int) -> str:
+    """Return a script that makes the page's timers of just this length last a minute.
+
+    For limits that are not what is tested, and that a busy machine passes.
+    """
+    return f"""{{
+      const later = window.setTimeout;
+      window.setTimeout = (run, after, ...given) =>
+        later(run, after === {milliseconds} ? 60000 : after, ...given);
+    }}
+    """
+
+
+def warm_up(server: GptmeServer) -> None:
+    """Hold a session, so that the next one finds a voice process: a page waits ten seconds only."""
+    auth = {"Authorization": f"Bearer {server.env['GPTME_SERVER_TOKEN']}"}
+
+    async def session() -> None:
+        async with VoiceClient(server.ws_url, auth, open_timeout=60) as client:
+            await client.until(lambda c: c.ready.is_set(), 120)
+
+    def over() -> bool:
+        answer = httpx.get(f"{server.url}/api/v2/voice/status", headers=auth, timeout=30)
+        return bool(answer.json()["voice_process"]["sessions"] == 0)
+
+    # Not in this thread: Playwright's loop runs in it.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, session()).result()
+    assert wait_until(over)
 
 
 class VoiceWire:
@@ -74,6 +116,11 @@ class VoiceWire:
     def told(self) -> list[str]:
         """Return the types of what the page has said, but for its counts of what was played."""
         return [kind for m in self.sent_messages if (kind := m["type"]) != "played"]
+
+    def played(self) -> int:
+        """Return how much of the server's audio the page says it has played, in samples."""
+        counts = [m["samples"] for m in self.sent_messages if m["type"] == "played"]
+        return int(counts[-1]) if counts else 0
 
     def _on_sent(self, payload: str | bytes) -> None:
         if isinstance(payload, bytes):
@@ -160,6 +207,15 @@ class VoiceUi(WebUi):
         """End the session, and wait until it is over."""
         self.control("End voice").click()
         expect(self.button.first).to_have_attribute("aria-pressed", "false")
+
+    @contextmanager
+    def showing(self, word: str) -> Iterator[None]:
+        """Do something, and wait until the strip has shown `word` since, if for a moment only."""
+        before = self.page.evaluate("voiceWords.length")
+        yield
+        self.page.wait_for_function(
+            "([word, before]) => voiceWords.slice(before).includes(word)", arg=[word, before]
+        )
 
     def held(self) -> dict[str, int]:
         """Return how many tracks, contexts (and running ones) and sockets the page holds."""
