@@ -97,6 +97,10 @@ class RealtimeProtocol:
         self._finished: deque[str] = deque(maxlen=IDS_KEPT)  # responses that are done
         self._untold: dict[str, dict[str, Any]] = {}  # typed items not seen to have arrived
         self._last_commit = ""
+        # LocalAI gives a turn three ids: with its commit, its transcript and its item. The first is
+        # the one that counts.
+        self._itemless: deque[str] = deque(maxlen=IDS_KEPT)  # committed, and their items to come
+        self._same: dict[str, str] = {}
         self._drop_next = False
         self._want_response = False
         self._create_sent = False
@@ -148,6 +152,7 @@ class RealtimeProtocol:
         self._response = None
         self._want_response = self._create_sent = self._commit_sent = self._drop_next = False
         self._tools.forget()
+        self._itemless.clear()
         self._send("session.update", session=self._settings())
 
     def lost(self) -> list[base.BackendEvent]:
@@ -366,8 +371,20 @@ class RealtimeProtocol:
             # Items of a replay come back under new ids, as text; they have their place already.
             spoken = any(part.get("type") == "input_audio" for part in item.get("content") or [])
             if item["role"] == "user" and spoken:
-                return self._place_user(_string(item, "id"), event.get("previous_item_id"))
+                return self._spoken_item(_string(item, "id"), event.get("previous_item_id"))
         return []
+
+    def _spoken_item(self, item_id: str, after: str | None) -> list[base.BackendEvent]:
+        if item_id in self._itemless:
+            self._itemless.remove(item_id)
+        elif self._itemless and self.history.get(item_id) is None and item_id not in self._same:
+            self._note_same(item_id, self._itemless.popleft())
+        return self._place_user(self._same.get(item_id, item_id), after)
+
+    def _note_same(self, item_id: str, committed: str) -> None:
+        if len(self._same) > IDS_KEPT:
+            del self._same[next(iter(self._same))]
+        self._same[item_id] = committed
 
     def _place_user(self, item_id: str, after: str | None) -> list[base.BackendEvent]:
         if self.history.get(item_id) is not None:
@@ -401,19 +418,34 @@ class RealtimeProtocol:
             self._commit_sent = False
             self._asked_for_commit = True
             self._ask()
+        if self.history.get(item_id) is None:
+            self._itemless.append(item_id)
         return [*events, *self._place_user(item_id, event.get("previous_item_id"))]
 
     def _user_text(
         self, event: Mapping[str, Any], text: str, final: bool
     ) -> list[base.BackendEvent]:
-        turn = self.history.place(_string(event, "item_id"), "user")
+        turn = self.history.place(self._spoken_turn(event), "user")
         if turn.final and not final:
             return []
         turn.text, turn.final = text, final
         return [base.UserTranscript(turn.item_id, text, final)]
 
+    def _spoken_turn(self, event: Mapping[str, Any]) -> str:
+        """Return the item of the turn that a transcript is of."""
+        item_id = _string(event, "item_id")
+        if self.history.get(item_id) is None and item_id not in self._same:
+            open_turns = (
+                committed
+                for committed in self._itemless
+                if (turn := self.history.get(committed)) is not None and not turn.final
+            )
+            if (committed := next(open_turns, None)) is not None:
+                self._note_same(item_id, committed)
+        return self._same.get(item_id, item_id)
+
     def _on_user_delta(self, event: Mapping[str, Any]) -> list[base.BackendEvent]:
-        turn = self.history.get(event["item_id"])
+        turn = self.history.get(self._spoken_turn(event))
         so_far = turn.text if turn is not None else ""
         return self._user_text(event, so_far + _string(event, "delta"), False)
 

@@ -65,6 +65,50 @@ def test_words_of_a_turn_that_was_never_announced() -> None:
     assert texts(core) == ["Hello"]
 
 
+def test_a_server_that_gives_a_turn_three_ids() -> None:
+    """As LocalAI does: with its commit, its words and its item. It is one turn all the same."""
+    core = Core()
+    heard: list[base.BackendEvent] = []
+    for n in (1, 2):
+        heard += core.commit_turn(f"commit{n}", "TODO")
+        words = f"Turn {n}."
+        heard += core.hear(f"{TRANSCRIPTION}.delta", item_id=f"words{n}", delta="Turn ")
+        heard += core.hear(f"{TRANSCRIPTION}.delta", item_id=f"words{n}", delta=f"{n}.")
+        heard += core.hear(f"{TRANSCRIPTION}.completed", item_id=f"words{n}", transcript=words)
+        content = [{"type": "input_audio", "transcript": words}]
+        item = {"type": "message", "role": "user", "id": f"item{n}", "content": content}
+        heard += core.hear("conversation.item.added", item=item)
+        heard += core.hear("conversation.item.done", item=item)
+        core.begin(f"r{n}", f"a{n}")
+        core.said("Fine.", f"r{n}", f"a{n}")
+        core.finish(f"r{n}")
+    captions = [event for event in heard if isinstance(event, base.UserTranscript)]
+    assert captions == [
+        base.UserTranscript(f"commit{n}", text, final)
+        for n in (1, 2)
+        for text, final in (
+            ("", False),
+            ("Turn ", False),
+            (f"Turn {n}.", False),
+            (f"Turn {n}.", True),
+        )
+    ]
+    assert texts(core) == ["Turn 1.", "Fine.", "Turn 2.", "Fine."]
+
+
+def test_a_turn_that_goes_on_before_the_words_of_the_last_are_known() -> None:
+    """With three ids each, too: the first words are those of the first turn."""
+    core = Core()
+    core.commit_turn("commit1")
+    core.commit_turn("commit2")
+    for n in (1, 2):
+        core.heard(f"Turn {n}.", f"words{n}")
+        content = [{"type": "input_audio"}]
+        item = {"type": "message", "role": "user", "id": f"item{n}", "content": content}
+        core.hear("conversation.item.added", item=item)
+    assert texts(core) == ["Turn 1.", "Turn 2."]
+
+
 def test_cumulative_transcripts_replace_each_other() -> None:
     """Each `.updated` has the whole text so far, and may take words back."""
     core = Core()
