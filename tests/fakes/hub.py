@@ -116,7 +116,7 @@ def running(files: Mapping[str, bytes]) -> Iterator[FakeHub]:
             if not body:
                 return
             hub.begun.set()
-            hub.go_on.wait(20)
+            hub.go_on.wait(120)
             if hub.cut.get(name, 0):
                 hub.cut[name] -= 1
                 self.wfile.write(data[: len(data) // 2])

@@ -100,7 +100,7 @@ def running() -> Iterator[FakeSpeech]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if fake.stalls:
-                fake.go_on.wait(30)
+                fake.go_on.wait(120)
                 self.close_connection = True
                 return
             if fake.status:

@@ -82,7 +82,7 @@ def test_without_passing_descriptors_the_thread_waits(
         _read_until(client, b"ready")
         assert waiting.is_alive()
         client.close()
-        waiting.join(20)
+        waiting.join(60)
         assert not waiting.is_alive()
     finally:
         process.stop()

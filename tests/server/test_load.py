@@ -39,13 +39,13 @@ class Bystanders:
         self._threads = [threading.Thread(target=target, daemon=True) for target in work]
         for thread in self._threads:
             thread.start()
-        assert wait_until(lambda: self.streaming == EVENT_STREAMS, 30), self.failures
+        assert wait_until(lambda: self.streaming == EVENT_STREAMS), self.failures
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
 
     def _stream(self) -> None:
         url = f"{self._server.url}/api/v2/conversations/load/events"

@@ -186,7 +186,7 @@ def generating(talk: Conversation, chat: FakeChat) -> Iterator[None]:
         step.start()
         assert wait_until(lambda: chat.waiting == 1)
         yield
-    step.join(30)
+    step.join(60)
 
 
 @contextmanager
@@ -370,7 +370,7 @@ def test_all_the_time(talk: Conversation, chat: FakeChat) -> None:
             number += 1
     finally:
         done.set()
-        worker.join(30)
+        worker.join(60)
     assert wait_until(lambda: not spool_of(talk).exists())
     said = [text for text in texts(talk) if text.isdigit()]
     assert said == [str(each) for each in range(number)]

@@ -220,7 +220,7 @@ class Page:
     def __exit__(self, *_: object) -> None:
         assert self._socket is not None
         self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(30)
+        self._thread.join(60)
         self._client.close()
 
     def _listen(self) -> None:

@@ -434,7 +434,7 @@ def test_a_process_that_is_killed_leaves_no_half(hub: FakeHub, cache: Path) -> N
     """What it has left is not found, and is gone after the next that gets through."""
     hub.go_on.clear()
     process = start("stt", "small")
-    assert hub.begun.wait(30)
+    assert hub.begun.wait(60)
     process.kill()
     process.communicate()
     assert find("stt", "small") is None

@@ -484,7 +484,7 @@ def test_it_ends_when_its_parent_has_gone(at_work: bool, tmp_path: Path) -> None
             while not begun.exists():
                 assert process.poll() is None
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_ctrl_c_is_not_for_it() -> None:
@@ -497,7 +497,7 @@ def test_ctrl_c_is_not_for_it() -> None:
         answer = packets.read(process.stdout)
         assert answer is not None and answer[1] == b"abc"
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 STRICT = """
