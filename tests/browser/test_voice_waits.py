@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tests.browser.test_stock_button import phrases
 from tests.browser.test_voice_talk import serious
 from tests.support.pulse import PulseAudio
 from tests.support.server import GptmeServer, wait_until
-from tests.support.voice_ui import VoiceUi
+from tests.support.voice_ui import VoiceUi, warm_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.any_gptme]
 
@@ -191,3 +192,21 @@ def test_a_server_that_prepares_and_is_left(context: BrowserContext, stage: Stag
     ui.wait_until(ui.holds_nothing, 20, "the page gives all back")
     stage.goes_on("prepares")
     assert wait_until(lambda: stage.server.status()["voice_process"]["sessions"] == 0)
+
+
+def test_a_speech_model_that_cannot_be_reached(
+    context: BrowserContext, tmp_path: Path, artifacts: Path
+) -> None:
+    """The page waits for it as long as the server does, which knows what is wrong."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        config = f'backend = "openai"\nopenai_base_url = "{url}"'
+        with GptmeServer(tmp_path, config=config) as server:
+            warm_up(server, test=True)
+            ui = VoiceUi(context, server)
+            ui.button.click()
+            expect(ui.strip).to_contain_text("Connecting to the speech backend")
+            ui.page.screenshot(path=artifacts / "connecting.png")
+            expect(ui.problem).to_contain_text("OpenAI does not answer; check the network")
+            ui.wait_until(ui.holds_nothing, 20, "the page gives all back")
+            assert not ui.errors

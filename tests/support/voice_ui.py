@@ -69,12 +69,17 @@ def patient(milliseconds: int) -> str:
     """
 
 
-def warm_up(server: GptmeServer) -> None:
-    """Hold a session, so that the next one finds a voice process: a page waits ten seconds only."""
+def warm_up(server: GptmeServer, **hello: Any) -> None:
+    """Hold a session, so that the next one finds a voice process: a page waits ten seconds only.
+
+    Args:
+        server: Whose.
+        hello: More fields of its `hello`.
+    """
     auth = {"Authorization": f"Bearer {server.env['GPTME_SERVER_TOKEN']}"}
 
     async def session() -> None:
-        async with VoiceClient(server.ws_url, auth, open_timeout=60) as client:
+        async with VoiceClient(server.ws_url, auth, hello=hello) as client:
             await client.until(lambda c: c.ready.is_set(), 120)
 
     def over() -> bool:
