@@ -28,11 +28,12 @@ from websockets.typing import Subprotocol
 from . import __version__
 from .address import TOKEN_VARIABLE, Address
 from .audio.wav import Recording
+from .characters import printable
 from .connecting import Connect, proxy_options
 from .errors import BadMessage, VoiceError
 from .voice import wire
 
-__all__ = ["Progress", "Said", "Talk", "TalkFailed", "printable"]
+__all__ = ["Progress", "Said", "Talk", "TalkFailed"]
 
 CONNECT_SECONDS = 25.0
 """More than the server gives its voice process to start, which the first session may wait for."""
@@ -383,8 +384,3 @@ def _error_text(body: bytes) -> str:
         return ""
     text = data.get("error") if isinstance(data, dict) else None
     return printable(text) if isinstance(text, str) else ""
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, without what could control a terminal."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
